@@ -1,0 +1,44 @@
+"""Errors that say what happened, where, why and what to do."""
+
+from __future__ import annotations
+
+
+class LandscapeError(Exception):
+    """Something a user can understand and mend; the command line prints it without a traceback.
+
+    Attributes:
+        exit_code: what the command line returns: 1 for work that failed, 2 for bad usage.
+    """
+
+    exit_code = 1
+
+
+class UsageError(LandscapeError, ValueError):
+    """An argument, option or file of the user's is not what it has to be."""
+
+    exit_code = 2
+
+
+class DataError(LandscapeError):
+    """A data file is missing, damaged or not the file it is said to be."""
+
+
+class StoreError(LandscapeError):
+    """A run's folder can't be read or written."""
+
+
+class ProbeError(LandscapeError):
+    """A probe can't measure this model; the message names the place."""
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Words that point from a wrong name to the right ones, for the end of an error message.
+
+    >>> nearest("bacth", ["batch", "layer"])
+    "did you mean 'batch'? Known: batch, layer"
+    """
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    listed = ", ".join(known)
+    return f"did you mean {close[0]!r}? Known: {listed}" if close else f"known: {listed}"

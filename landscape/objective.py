@@ -1,0 +1,149 @@
+"""The loss that is probed: one scalar function of w, the same at every evaluation of a sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import ProbeError, UsageError
+from landscape.parameters import Blocks, Parameters, Selection
+from landscape.preserve import Snapshot, set_statistics, unwrapped
+
+Batch = Any
+LossFunction = Callable[[nn.Module, Batch], Tensor]
+STATISTICS = ("batch", "running")
+
+
+class Batches(Sequence[Batch]):
+    """Several mini-batches whose mean loss is the function probed: L_m(w), each batch by itself.
+
+    For a network with batch statistics the mean over batches of the training size m is the full
+    loss; one pass with the statistics of all data would be another function.
+
+    Args:
+        batches: the mini-batches.
+        weights: weight of each; its number of examples if None.
+
+    >>> len(Batches([torch.zeros(4, 2), torch.zeros(2, 2)]))
+    2
+    """
+
+    def __init__(self, batches: Sequence[Batch], weights: Sequence[float] | None = None) -> None:
+        if not batches:
+            raise UsageError("Batches needs at least one batch")
+        self.batches = list(batches)
+        sizes = [float(batch_size(batch)) for batch in self.batches] if weights is None else list(weights)
+        if len(sizes) != len(self.batches) or min(sizes) < 0 or sum(sizes) <= 0:
+            raise UsageError(f"weights must be {len(self.batches)} non-negative numbers, not all zero: got {weights}")
+        self.weights = [size / sum(sizes) for size in sizes]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.batches[index]
+
+
+def tensors_of(batch: Batch) -> Iterator[Tensor]:
+    """Every tensor of a nest of dicts, lists, tuples and dataclasses, in order."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from tensors_of(value)
+    elif isinstance(batch, list | tuple):
+        for value in batch:
+            yield from tensors_of(value)
+    elif dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        for field in dataclasses.fields(batch):
+            yield from tensors_of(getattr(batch, field.name))
+
+
+def batch_size(batch: Batch) -> int:
+    """Examples in a batch: the leading dimension of its first tensor (1 where there is none)."""
+    first = next(tensors_of(batch), None)
+    return int(first.shape[0]) if first is not None and first.ndim else 1
+
+
+def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    """The default loss: mean cross-entropy of ``model(x)`` for a batch ``(x, label)``."""
+    inputs, labels = batch
+    return nn.functional.cross_entropy(model(inputs), labels)
+
+
+class Objective:
+    """L(w) = loss_fn(model, batch), with the same buffers and the same draws at every evaluation.
+
+    Args:
+        model: the model; probed eagerly if it was compiled.
+        loss_fn: ``loss_fn(model, batch) -> scalar``.
+        snapshot: of the enclosing ``preserved(model)``.
+        select: which parameters w is made of.
+        statistics: "batch" or "running".
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFunction,
+        snapshot: Snapshot,
+        *,
+        select: Selection = None,
+        statistics: str = "batch",
+    ) -> None:
+        if statistics not in STATISTICS:
+            raise UsageError(f"statistics={statistics!r} is not known: use 'batch' (trained loss) or 'running'")
+        self.model = unwrapped(model)
+        self.loss_fn = loss_fn
+        self.snapshot = snapshot
+        self.parameters = Parameters(self.model, select)
+        set_statistics(self.model, statistics)
+        for module in self.model.modules():
+            if getattr(module, "_compiled_call_impl", None) is not None:
+                module._compiled_call_impl = None  # probed eagerly; the snapshot puts it back
+
+    def loss(self, batch: Batch) -> Tensor:
+        """L at the present weights, with its graph; one mini-batch."""
+        self.snapshot.rewind()
+        return self._evaluate(batch)
+
+    def value_and_gradient(self, batch: Batch) -> tuple[Tensor, Blocks]:
+        """L and grad L at the present weights; ``Batches`` are averaged one after the other."""
+        self.snapshot.rewind()
+        if not isinstance(batch, Batches):
+            loss = self._evaluate(batch)
+            return loss.detach(), self.parameters.gradient(loss)
+        total: Tensor | None = None
+        mean: Blocks = []
+        for part, weight in zip(batch.batches, batch.weights, strict=True):
+            loss = self._evaluate(part) * weight
+            gradient = self.parameters.gradient(loss)
+            total = loss.detach() if total is None else total + loss.detach()
+            mean = [a.add_(b) for a, b in zip(mean, gradient, strict=True)] if mean else [g.clone() for g in gradient]
+        assert total is not None
+        return total, mean
+
+    def value(self, batch: Batch) -> Tensor:
+        """L alone, without a graph."""
+        self.snapshot.rewind()
+        parts = batch if isinstance(batch, Batches) else Batches([batch], [1.0])
+        with torch.no_grad():
+            values = [self._evaluate(part, graph=False) * w for part, w in zip(parts.batches, parts.weights, strict=True)]
+        return torch.stack(values).sum()
+
+    def _evaluate(self, batch: Batch, *, graph: bool = True) -> Tensor:
+        with torch.set_grad_enabled(graph):
+            loss = self.loss_fn(self.model, batch)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise UsageError(f"loss_fn must return a scalar tensor, the mean over the batch; it returned {what}")
+        if graph and not loss.requires_grad:
+            raise ProbeError(
+                "the loss does not depend on any trainable parameter: loss_fn returned a tensor without a graph "
+                "(was it detached, or computed under no_grad?)"
+            )
+        return loss.reshape(())

@@ -1,0 +1,159 @@
+"""A model's trainable parameters as one vector w: read, move, put back, gradient, curvature product.
+
+The vector is kept as the list of its blocks (one per parameter, in ``named_parameters`` order);
+``flat`` and ``blocks`` go between the two forms. Only this file moves parameters, through ``p.data``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import ProbeError, UsageError
+
+Selection = str | Callable[[str], bool] | None
+Blocks = list[Tensor]
+
+_REFUSED = {
+    "FullyShardedDataParallel": "its parameters are shards",
+    "FSDPModule": "its parameters are shards",
+    "DistributedDataParallel": "its gradients are synchronised between processes",
+}
+
+
+class Parameters:
+    """The trainable parameters of a model, or the part of them that ``select`` names.
+
+    Args:
+        model: any ``nn.Module``.
+        select: a name pattern (``"blocks.3.*"``) or a predicate on names; all if None.
+
+    Attributes:
+        names: names in ``named_parameters`` order; a tied parameter appears once.
+        tensors: the parameters themselves.
+
+    Raises:
+        ProbeError: no trainable parameters, lazy ones, several devices, FSDP, DTensor or DDP.
+        UsageError: ``select`` matches nothing.
+
+    >>> Parameters(nn.Linear(3, 2)).numel
+    8
+    """
+
+    def __init__(self, model: nn.Module, select: Selection = None) -> None:
+        _check(model)
+        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        if not trainable:
+            raise ProbeError(
+                f"{type(model).__name__} has no trainable parameter, so there is no landscape to probe: "
+                "set requires_grad on some, or pass another model"
+            )
+        chosen = [(name, p) for name, p in trainable if _matches(name, select)]
+        if not chosen:
+            raise UsageError(
+                f"parameters={select!r} matches none of the {len(trainable)} trainable parameters of "
+                f"{type(model).__name__}; they are called {', '.join(name for name, _ in trainable[:4])}..."
+            )
+        self.names = [name.replace("_orig_mod.", "") for name, _ in chosen]
+        self.tensors = [p for _, p in chosen]
+        devices = {p.device for p in self.tensors}
+        if len(devices) > 1:
+            raise ProbeError(
+                f"the weights of {type(model).__name__} lie on several devices ({', '.join(map(str, devices))}): "
+                "probes work on one device; restrict them with parameters="
+            )
+
+    @property
+    def numel(self) -> int:
+        """n, the length of the vector."""
+        return sum(p.numel() for p in self.tensors)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters lie."""
+        return self.tensors[0].device
+
+    def read(self) -> Blocks:
+        """A copy of w."""
+        return [p.detach().clone() for p in self.tensors]
+
+    def write(self, blocks: Sequence[Tensor]) -> None:
+        """w <- blocks, in place and unseen by autograd."""
+        for p, value in zip(self.tensors, blocks, strict=True):
+            p.data.copy_(value)
+
+    def move(self, start: Sequence[Tensor], direction: Sequence[Tensor], step: float) -> None:
+        """w <- start - step * direction, written straight into the parameters: no further copy."""
+        for p, w, v in zip(self.tensors, start, direction, strict=True):
+            torch.add(w, v, alpha=-step, out=p.data)
+
+    def gradient(self, loss: Tensor, *, create_graph: bool = False) -> Blocks:
+        """grad L at w, in blocks; a parameter that the loss does not depend on gives zeros."""
+        raw = torch.autograd.grad(loss, self.tensors, create_graph=create_graph, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(self.tensors, raw, strict=True)]
+
+    def product(self, gradient: Sequence[Tensor], vector: Sequence[Tensor]) -> Blocks:
+        """H v, from a gradient whose graph was kept: grad <g, v>."""
+        inner = dot(gradient, vector)
+        if not inner.requires_grad:  # the loss is linear in w: H = 0
+            return [torch.zeros_like(p) for p in self.tensors]
+        raw = torch.autograd.grad(inner, self.tensors, retain_graph=True, allow_unused=True)
+        return [torch.zeros_like(p) if h is None else h for p, h in zip(self.tensors, raw, strict=True)]
+
+    def blocks(self, vector: Tensor) -> Blocks:
+        """The blocks of a flat vector of length n, as views."""
+        if vector.shape != (self.numel,):
+            raise UsageError(f"a direction for {self.numel} parameters has shape ({self.numel},), not {tuple(vector.shape)}")
+        parts = torch.split(vector.to(self.device), [p.numel() for p in self.tensors])
+        return [part.view_as(p).to(p.dtype) for part, p in zip(parts, self.tensors, strict=True)]
+
+
+def flat(blocks: Sequence[Tensor]) -> Tensor:
+    """The blocks as one vector of length n."""
+    return torch.cat([block.reshape(-1) for block in blocks])
+
+
+def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """<a, b> over all blocks, on the device, without synchronising."""
+    return torch.stack([(x * y).sum() if x.requires_grad else _dot(x, y) for x, y in zip(a, b, strict=True)]).sum()
+
+
+def norm(blocks: Sequence[Tensor]) -> Tensor:
+    """||v||_2 over all blocks, on the device, without synchronising."""
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(block) for block in blocks]))
+
+
+def filter_norms(blocks: Sequence[Tensor]) -> Blocks:
+    """D: the norm of each filter (row) of a weight, broadcastable to it; ones for 1-D parameters."""
+    return [
+        torch.linalg.vector_norm(w.flatten(1), dim=1).view(-1, *[1] * (w.ndim - 1)) if w.ndim > 1 else torch.ones_like(w)
+        for w in blocks
+    ]
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    return torch.dot(x.reshape(-1), y.reshape(-1))
+
+
+def _matches(name: str, select: Selection) -> bool:
+    if select is None:
+        return True
+    return fnmatch.fnmatchcase(name, select) if isinstance(select, str) else select(name)
+
+
+def _check(model: nn.Module) -> None:
+    for module in model.modules():
+        for cls in type(module).__mro__:
+            if cls.__name__ in _REFUSED:
+                raise ProbeError(
+                    f"{cls.__name__} is not supported: {_REFUSED[cls.__name__]}; probe the module inside it "
+                    "(for example model.module) in one process"
+                )
+    for name, p in model.named_parameters():
+        if isinstance(p, nn.parameter.UninitializedParameter):
+            raise ProbeError(f"parameter {name!r} is lazy and has no values yet: run one forward pass first")
+        if type(p).__name__ == "DTensor" or type(p.data).__name__ == "DTensor":
+            raise ProbeError(f"parameter {name!r} is a DTensor, spread over several devices: probe an unsharded copy")

@@ -1,0 +1,178 @@
+"""Leave a model exactly as it was found: a snapshot by value, put back whatever happens.
+
+Going back is by copying saved values, never by undoing arithmetic (p - d + d is not p), and through
+``.data``, so that a probe between a user's forward and backward does not disturb their graph.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_probing: ContextVar[int] = ContextVar("landscape_probing", default=0)
+
+# Kept by torch itself; a snapshot restores what they hold, not the containers.
+_CONTAINERS = frozenset({"_parameters", "_buffers", "_modules"})
+
+
+def is_probing() -> bool:
+    """Whether a probe is evaluating the model right now, for hooks of the user's that count or log.
+
+    >>> is_probing()
+    False
+    """
+    return _probing.get() > 0
+
+
+class RandomState:
+    """The state of every generator that a forward pass can draw from, and the way back to it."""
+
+    def __init__(self, devices: list[torch.device]) -> None:
+        self.python = random.getstate()
+        self.numpy = np.random.get_state() if "numpy.random" in sys.modules else None
+        self.torch = torch.get_rng_state()
+        cuda = [d for d in devices if d.type == "cuda"] if torch.cuda.is_initialized() else []
+        self.cuda = [(device, torch.cuda.get_rng_state(device)) for device in cuda]
+
+    def restore(self) -> None:
+        """Put every generator back."""
+        random.setstate(self.python)
+        if self.numpy is not None:
+            np.random.set_state(self.numpy)
+        torch.set_rng_state(self.torch)
+        for device, state in self.cuda:
+            torch.cuda.set_rng_state(state, device)
+
+
+class _ModuleState:
+    """One module's own state: which tensors and values its names are bound to, and what buffers hold."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.parameters = dict(module._parameters)
+        self.buffers = dict(module._buffers)
+        self.plain = {key: value for key, value in module.__dict__.items() if key not in _CONTAINERS}
+        held = [value for value in self.plain.values() if isinstance(value, Tensor)]
+        kept = [value for value in self.buffers.values() if value is not None] + held
+        self.values = [(tensor, tensor.detach().clone()) for tensor in kept]
+        self.generators = [(g, g.get_state()) for g in self.plain.values() if isinstance(g, torch.Generator)]
+        self.extra: Any = None
+        if type(module).get_extra_state is not nn.Module.get_extra_state:
+            self.extra = copy.deepcopy(module.get_extra_state())
+
+    def restore(self, *, flags: bool) -> None:
+        module = self.module
+        for own, saved in ((module._parameters, self.parameters), (module._buffers, self.buffers)):
+            if own.keys() != saved.keys() or any(own[key] is not saved[key] for key in saved):
+                own.clear()  # type: ignore[attr-defined]  # both are dicts of optional tensors
+                own.update(saved)  # type: ignore[arg-type]
+        for tensor, value in self.values:
+            tensor.data.copy_(value)
+        for generator, state in self.generators:
+            generator.set_state(state)
+        now = module.__dict__
+        for key in [key for key in now if key not in self.plain and key not in _CONTAINERS]:
+            del now[key]
+        for key, value in self.plain.items():
+            if (flags or key != "training") and now.get(key, now) is not value:
+                now[key] = value
+        if self.extra is not None:
+            module.set_extra_state(copy.deepcopy(self.extra))
+
+
+class Snapshot:
+    """A model's state by value.
+
+    Attributes:
+        parameters: every distinct parameter of the model.
+        values: their values, as cloned at the start.
+        gradients: the ``.grad`` that each one had; taken away while probing, so that nothing can add to it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.parameters = list(model.parameters())
+        self.values = [p.detach().clone() for p in self.parameters]
+        self.gradients = [p.grad for p in self.parameters]
+        self._flags = [p.requires_grad for p in self.parameters]
+        self._modules = [_ModuleState(module) for module in model.modules()]
+        devices = {tensor.device for tensor in [*self.parameters, *model.buffers()]}
+        self.random = RandomState(sorted(devices, key=str))
+        for p in self.parameters:
+            p.grad = None
+
+    def value_of(self, parameter: nn.Parameter) -> Tensor:
+        """The saved value of one parameter."""
+        return next(v for p, v in zip(self.parameters, self.values, strict=True) if p is parameter)
+
+    def rewind(self) -> None:
+        """Buffers, extra state, plain attributes and generators back to the start; weights and flags stay.
+
+        Called before every evaluation of a sweep, so that each sees the same buffers and the same draws.
+        """
+        for state in self._modules:
+            state.restore(flags=False)
+        self.random.restore()
+
+    def restore(self) -> None:
+        """Everything back to the start."""
+        for state in self._modules:
+            state.restore(flags=True)
+        for p, value, grad, flag in zip(self.parameters, self.values, self.gradients, self._flags, strict=True):
+            p.data.copy_(value)
+            p.requires_grad_(flag)
+            p.grad = grad
+        self.random.restore()
+
+
+@contextmanager
+def preserved(model: nn.Module) -> Iterator[Snapshot]:
+    """Whatever happens inside, the model leaves as it came, bit for bit.
+
+    Restored: values and identity of parameters; all buffers; ``get_extra_state``; tensors and plain
+    values in a module's ``__dict__``; ``.grad`` (absent inside the block); ``requires_grad``; train
+    and eval flags; the random states of Python, numpy, torch and, once initialised, of the model's
+    CUDA devices. Also when the block raises or is interrupted. Mutable Python state (a list that a
+    forward appends to) is not restored; the Observer notices it by evaluating twice.
+
+    >>> model = nn.Linear(2, 1)
+    >>> before = model.weight.detach().clone()
+    >>> with preserved(model):
+    ...     _ = model.weight.data.zero_()
+    >>> bool((model.weight == before).all())
+    True
+    """
+    snapshot = Snapshot(model)
+    token = _probing.set(_probing.get() + 1)
+    try:
+        yield snapshot
+    finally:
+        _probing.reset(token)
+        snapshot.restore()
+
+
+def set_statistics(model: nn.Module, statistics: str) -> None:
+    """Choose what normalization layers use, inside ``preserved``.
+
+    ``"batch"``: the loss that is trained on: flags as found if the root is training (frozen layers
+    stay frozen), else ``train()``. ``"running"``: besides, modules with running statistics go to eval.
+    """
+    if not model.training:
+        model.train()
+    if statistics == "running":
+        for module in model.modules():
+            if any(name.startswith("running_") and b is not None for name, b in module._buffers.items()):
+                module.training = False
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The eager module inside a ``torch.compile``'d one: compiled graphs have no double backward."""
+    return getattr(model, "_orig_mod", model)

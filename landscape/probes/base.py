@@ -1,0 +1,85 @@
+"""What a probe is inside a training loop: it is handed a moment of training and returns measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+Batch = Any
+LossFunction = Callable[[nn.Module, Batch], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One number (or one array) and all that says what it is.
+
+    Attributes:
+        probe: which probe measured it.
+        quantity: the name of the measure, as in the probe's result.
+        value: a number, or an array (histograms, eigenvectors).
+        layer: the layer or site, where the measure has one.
+        index: the position along a sweep, where the measure has one.
+        variant: which of a probe's settings: direction and window, site...
+        batch: what the loss was evaluated on: "same", "held-out" or "full".
+        statistics: "batch" (what batch normalization trains on) or "running" (evaluation).
+        dtype: the arithmetic of the model, e.g. "float32".
+        version: the version of the measure's definition.
+    """
+
+    probe: str
+    quantity: str
+    value: float | npt.NDArray[np.float64]
+    layer: str = ""
+    index: int = 0
+    variant: str = ""
+    batch: str = "same"
+    statistics: str = "batch"
+    dtype: str = "float32"
+    version: int = 1
+
+
+@dataclass
+class Moment:
+    """The moment of training that a probe sees: everything it may read, nothing it may change.
+
+    Attributes:
+        model: the network, flags and hooks as training has them.
+        loss_fn: ``loss_fn(model, batch) -> scalar``.
+        batch: the mini-batch of this step.
+        step: updates done so far.
+        optimizer: the optimizer about to step, or None.
+        learning_rate: its rate, or None where parameter groups differ or no optimizer is known.
+        batches: further named batches: "held-out" (one batch), "full" (a ``Batches``), "fixed" (probe batch).
+        seed: the seed of the run, for named streams.
+    """
+
+    model: nn.Module
+    loss_fn: LossFunction
+    batch: Batch
+    step: int
+    optimizer: torch.optim.Optimizer | None = None
+    learning_rate: float | None = None
+    batches: Mapping[str, Batch] = field(default_factory=dict)
+    seed: int = 0
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """A probe: a name, a version of its definition, and ``measure``.
+
+    A probe with memory (the previous activations, say) also has ``state_dict()`` and
+    ``load_state_dict(state)``, of tensors and plain Python values only.
+    """
+
+    name: str
+    version: int
+
+    def measure(self, moment: Moment) -> Iterable[Measurement]:
+        """Measure at this moment; must leave no trace (the probes here work inside ``preserved``)."""
+        ...
