@@ -1,0 +1,7 @@
+"""What a run leaves on disk: measurements, a checkpoint and a status, each safe against a kill at any instant."""
+
+from __future__ import annotations
+
+from landscape.store.runs import RunStore
+
+__all__ = ["RunStore"]
