@@ -109,33 +109,46 @@ class Objective:
     def loss(self, batch: Batch) -> Tensor:
         """L at the present weights, with its graph; one mini-batch."""
         self.snapshot.rewind()
-        return self._evaluate(batch)
+        return self.evaluate(batch)
 
     def value_and_gradient(self, batch: Batch) -> tuple[Tensor, Blocks]:
         """L and grad L at the present weights; ``Batches`` are averaged one after the other."""
         self.snapshot.rewind()
         if not isinstance(batch, Batches):
-            loss = self._evaluate(batch)
+            loss = self.evaluate(batch)
             return loss.detach(), self.parameters.gradient(loss)
         total: Tensor | None = None
         mean: Blocks = []
         for part, weight in zip(batch.batches, batch.weights, strict=True):
-            loss = self._evaluate(part) * weight
+            loss = self.evaluate(part) * weight
             gradient = self.parameters.gradient(loss)
             total = loss.detach() if total is None else total + loss.detach()
             mean = [a.add_(b) for a, b in zip(mean, gradient, strict=True)] if mean else [g.clone() for g in gradient]
         assert total is not None
         return total, mean
 
+    def gradient_of(self, batch: Batch, tensors: Sequence[Tensor]) -> Blocks:
+        """The gradient with respect to a few parameters only: the backward pass stops there."""
+        self.snapshot.rewind()
+        parts = batch if isinstance(batch, Batches) else Batches([batch], [1.0])
+        mean: Blocks = [torch.zeros_like(t) for t in tensors]
+        for part, weight in zip(parts.batches, parts.weights, strict=True):
+            raw = torch.autograd.grad(self.evaluate(part), tensors, allow_unused=True)
+            mean = [m if g is None else m.add(g, alpha=weight) for m, g in zip(mean, raw, strict=True)]
+        return mean
+
     def value(self, batch: Batch) -> Tensor:
         """L alone, without a graph."""
         self.snapshot.rewind()
         parts = batch if isinstance(batch, Batches) else Batches([batch], [1.0])
         with torch.no_grad():
-            values = [self._evaluate(part, graph=False) * w for part, w in zip(parts.batches, parts.weights, strict=True)]
+            values = [
+                self.evaluate(part, graph=False) * w for part, w in zip(parts.batches, parts.weights, strict=True)
+            ]
         return torch.stack(values).sum()
 
-    def _evaluate(self, batch: Batch, *, graph: bool = True) -> Tensor:
+    def evaluate(self, batch: Batch, *, graph: bool = True) -> Tensor:
+        """The loss of one mini-batch as it stands: no rewinding, so that consecutive batches draw on."""
         with torch.set_grad_enabled(graph):
             loss = self.loss_fn(self.model, batch)
         if not isinstance(loss, Tensor) or loss.numel() != 1:

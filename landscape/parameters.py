@@ -51,7 +51,7 @@ class Parameters:
                 f"{type(model).__name__} has no trainable parameter, so there is no landscape to probe: "
                 "set requires_grad on some, or pass another model"
             )
-        chosen = [(name, p) for name, p in trainable if _matches(name, select)]
+        chosen = [(name, p) for name, p in trainable if matches(name, select)]
         if not chosen:
             raise UsageError(
                 f"parameters={select!r} matches none of the {len(trainable)} trainable parameters of "
@@ -106,7 +106,9 @@ class Parameters:
     def blocks(self, vector: Tensor) -> Blocks:
         """The blocks of a flat vector of length n, as views."""
         if vector.shape != (self.numel,):
-            raise UsageError(f"a direction for {self.numel} parameters has shape ({self.numel},), not {tuple(vector.shape)}")
+            raise UsageError(
+                f"a direction for {self.numel} parameters has shape ({self.numel},), not {tuple(vector.shape)}"
+            )
         parts = torch.split(vector.to(self.device), [p.numel() for p in self.tensors])
         return [part.view_as(p).to(p.dtype) for part, p in zip(parts, self.tensors, strict=True)]
 
@@ -123,22 +125,27 @@ def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 
 def norm(blocks: Sequence[Tensor]) -> Tensor:
     """||v||_2 over all blocks, on the device, without synchronising."""
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(block) for block in blocks]))
+    total: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(block) for block in blocks]))
+    return total
 
 
 def filter_norms(blocks: Sequence[Tensor]) -> Blocks:
     """D: the norm of each filter (row) of a weight, broadcastable to it; ones for 1-D parameters."""
     return [
-        torch.linalg.vector_norm(w.flatten(1), dim=1).view(-1, *[1] * (w.ndim - 1)) if w.ndim > 1 else torch.ones_like(w)
+        torch.linalg.vector_norm(w.flatten(1), dim=1).view(-1, *[1] * (w.ndim - 1))
+        if w.ndim > 1
+        else torch.ones_like(w)
         for w in blocks
     ]
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
-    return torch.dot(x.reshape(-1), y.reshape(-1))
+    product: Tensor = torch.dot(x.reshape(-1), y.reshape(-1))
+    return product
 
 
-def _matches(name: str, select: Selection) -> bool:
+def matches(name: str, select: Selection) -> bool:
+    """Whether a parameter's name is selected: by pattern, by predicate, or by no selection at all."""
     if select is None:
         return True
     return fnmatch.fnmatchcase(name, select) if isinstance(select, str) else select(name)

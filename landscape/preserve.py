@@ -33,6 +33,11 @@ def is_probing() -> bool:
     return _probing.get() > 0
 
 
+def _cuda_in_use() -> bool:
+    started: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # untyped in torch
+    return started
+
+
 class RandomState:
     """The state of every generator that a forward pass can draw from, and the way back to it."""
 
@@ -40,7 +45,7 @@ class RandomState:
         self.python = random.getstate()
         self.numpy = np.random.get_state() if "numpy.random" in sys.modules else None
         self.torch = torch.get_rng_state()
-        cuda = [d for d in devices if d.type == "cuda"] if torch.cuda.is_initialized() else []
+        cuda = [d for d in devices if d.type == "cuda"] if _cuda_in_use() else []
         self.cuda = [(device, torch.cuda.get_rng_state(device)) for device in cuda]
 
     def restore(self) -> None:
@@ -73,7 +78,7 @@ class _ModuleState:
         module = self.module
         for own, saved in ((module._parameters, self.parameters), (module._buffers, self.buffers)):
             if own.keys() != saved.keys() or any(own[key] is not saved[key] for key in saved):
-                own.clear()  # type: ignore[attr-defined]  # both are dicts of optional tensors
+                own.clear()
                 own.update(saved)  # type: ignore[arg-type]
         for tensor, value in self.values:
             tensor.data.copy_(value)

@@ -1,0 +1,99 @@
+"""The layers of a model, in the order they are called, and which of them come before which.
+
+A layer is a module that owns a trainable tensor of two or more dimensions. "Before i" means its
+ancestors in the forward graph: every parameter that the input of layer i depends on, so the norms
+and biases that follow a layer belong with it without being named. It is read off autograd's graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from landscape.errors import ProbeError
+from landscape.hooks import hooked
+from landscape.objective import Batch, Batches, Objective, tensors_of
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer.
+
+    Attributes:
+        name: the module's name.
+        weights: its own trainable tensors of two or more dimensions.
+        parameter_names: names of those tensors.
+        ancestors: ids of the parameters that its input depends on, its own weights excluded.
+    """
+
+    name: str
+    weights: tuple[nn.Parameter, ...]
+    parameter_names: tuple[str, ...]
+    ancestors: frozenset[int]
+
+
+def trace_layers(objective: Objective, batch: Batch) -> tuple[list[Layer], str]:
+    """Run one forward and read the layers, their order and their ancestors.
+
+    Returns:
+        The layers in first-call order, and "graph" or, where the graph can't be seen (a checkpointed or
+        custom function hides parameters), "call order".
+
+    Raises:
+        ProbeError: no module with a trainable weight of two or more dimensions was called.
+    """
+    chosen = {id(p) for p in objective.parameters.tensors}
+    names = {module: name for name, module in objective.model.named_modules()}
+    owned = {m: [(n, p) for n, p in m.named_parameters(recurse=False) if id(p) in chosen] for m in names}
+    owned = {module: own for module, own in owned.items() if own}
+    calls: dict[nn.Module, list[Any]] = {}  # insertion order is first-call order
+
+    def remember(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        roots = [tensor.grad_fn for tensor in tensors_of([args, kwargs])]
+        calls.setdefault(module, []).extend(root for root in roots if root is not None)
+
+    one = batch.batches[0] if isinstance(batch, Batches) else batch
+    with hooked(owned, before=remember):
+        loss = objective.loss(one)
+    seen = _reachable([loss.grad_fn])
+    hidden = any(id(p) not in seen for module in calls for _, p in owned[module])
+    layers: list[Layer] = []
+    earlier: frozenset[int] = frozenset()
+    for module, roots in calls.items():
+        weights = [(name, p) for name, p in owned[module] if p.ndim > 1]
+        if weights:
+            ancestors = earlier if hidden else frozenset(_reachable(roots)) & chosen
+            layers.append(
+                Layer(
+                    names[module],
+                    tuple(p for _, p in weights),
+                    tuple(f"{names[module]}.{name}".lstrip(".") for name, _ in weights),
+                    ancestors - {id(p) for _, p in weights},
+                )
+            )
+        earlier |= {id(p) for _, p in owned[module]}
+    if not layers:
+        raise ProbeError(
+            f"no layer of {type(objective.model).__name__} was called: a layer is a module that owns a trainable "
+            "tensor of two or more dimensions; functional layers can't be seen"
+        )
+    return layers, "call order" if hidden else "graph"
+
+
+def _reachable(roots: list[Any]) -> set[int]:
+    """Ids of the parameters whose gradient accumulates somewhere below these graph nodes."""
+    found: set[int] = set()
+    seen: set[Any] = set()
+    stack = [root for root in roots if root is not None]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            found.add(id(variable))
+        stack.extend(parent for parent, _ in node.next_functions if parent is not None)
+    return found

@@ -1,0 +1,37 @@
+"""The probes, one per file: a model, a loss and a batch in; a frozen result out; no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from landscape.errors import UsageError, nearest
+from landscape.probes.activations import ActivationsProbe
+from landscape.probes.base import Measurement, Moment, Probe
+from landscape.probes.covariate_shift import CovariateShiftProbe
+from landscape.probes.curvature import CurvatureProbe
+from landscape.probes.gradient_path import GradientPathProbe
+
+#: name -> the probe's class: what ``--probe``, TOML files and ``Observer(probes=[...])`` accept.
+PROBES: dict[str, Callable[..., Probe]] = {
+    "gradient_path": GradientPathProbe,
+    "covariate_shift": CovariateShiftProbe,
+    "activations": ActivationsProbe,
+    "curvature": CurvatureProbe,
+}
+
+
+def build_probe(name: str, **options: object) -> Probe:
+    """The probe called ``name``.
+
+    Raises:
+        UsageError: no such probe, or an option that it does not take.
+    """
+    if name not in PROBES:
+        raise UsageError(f"there is no probe {name!r}: {nearest(name, list(PROBES))}")
+    try:
+        return PROBES[name](**options)
+    except TypeError as error:
+        raise UsageError(f"probe {name!r}: {error}") from error
+
+
+__all__ = ["PROBES", "Measurement", "Moment", "Probe", "build_probe"]

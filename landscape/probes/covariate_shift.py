@@ -1,0 +1,238 @@
+r"""Internal covariate shift as Santurkar et al. 2018 define it (Definition 2.1), per layer.
+
+G_i is the gradient for layer i's weight; G'_i the gradient for the same weight, on the same batch with
+the same draws, after only the layers before i have taken the optimizer's step. The shift is
+||G'_i - G_i||: how much the move of the earlier layers changes the problem that layer i is solving.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import UsageError, nearest
+from landscape.layers import Layer, trace_layers
+from landscape.objective import Batch, LossFunction, Objective
+from landscape.parameters import Blocks, Selection, dot, matches, norm
+from landscape.preserve import preserved
+from landscape.probes.base import Measurement, Moment
+from landscape.stepping import next_parameters
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class CovariateShift:
+    r"""Definition 2.1 for each layer; tensors of length l, one entry per layer, not synchronised.
+
+    Attributes:
+        layers: names of the layers, in the order in which they are first called.
+        distance: ||G'_i - G_i||; 0 for a layer that has no layer before it. (l,)
+        relative: distance / ||G_i||. (l,)
+        cosine: <G'_i, G_i> / (||G'_i|| ||G_i||). (l,)
+        gradient_norm: ||G_i||. (l,)
+        moved_distance: ||dw_{<i}||, how far the earlier layers moved. (l,)
+        distance_per_move: distance / moved_distance: since G' - G ~ H_{i,<i} dw, the raw distance mixes
+            step length and curvature; 0 where nothing moved. (l,)
+        control_distance: ||G''_i - G_i|| with every layer moved. (l,)
+        control_cosine: cosine of G''_i and G_i. (l,)
+        before: for each layer, the layers that were moved.
+        ancestry: "graph" where "before" was read off the forward graph, "call order" where it can't be seen.
+    """
+
+    layers: tuple[str, ...]
+    distance: Tensor
+    relative: Tensor
+    cosine: Tensor
+    gradient_norm: Tensor
+    moved_distance: Tensor
+    distance_per_move: Tensor
+    control_distance: Tensor
+    control_cosine: Tensor
+    before: tuple[tuple[str, ...], ...]
+    ancestry: str
+
+    def frame(self) -> pd.DataFrame:
+        """One row per layer; synchronises."""
+        import pandas as pd
+
+        columns = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("ancestry", "layers")
+        }
+        numbers = {name: value.tolist() for name, value in columns.items() if isinstance(value, Tensor)}
+        return pd.DataFrame({"layer": list(self.layers)} | numbers)
+
+
+def covariate_shift(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    *,
+    layers: Sequence[str] | None = None,
+    gradients: Sequence[Tensor | None] | None = None,
+    parameters: Selection = None,
+    statistics: str = "batch",
+) -> CovariateShift:
+    r"""How much the step of the layers before i changes the gradient of layer i.
+
+    ICS_i = ||grad_{W_i} L(w_{<i}^{t+1}, w_{>=i}^t) - grad_{W_i} L(w^t)||, same batch, same draws.
+
+    The step is the optimizer's real next one (momentum, decay, Adam, per-group rates), taken on a deep
+    copy; then only the weights, gammas, betas and biases of layer i's ancestors are moved.
+
+    Args:
+        model: any ``nn.Module``.
+        loss_fn: ``loss_fn(model, batch) -> scalar``.
+        batch: a nest of tensors, or ``Batches``.
+        optimizer: the optimizer that trains the model.
+        layers: names of layers to measure; all if None.
+        gradients: gradients to step with, in ``model.parameters()`` order (after clipping, say); those of this
+            batch if None.
+        parameters: restrict the layers to those that own a selected parameter.
+        statistics: "batch" or "running".
+
+    Returns:
+        A ``CovariateShift``.
+
+    Raises:
+        ProbeError: LBFGS, sparse gradients, no layers, an unsupported model.
+        UsageError: an unknown layer name, or an optimizer of another model.
+
+    Cost: one pass for G, one for the control, one per measured layer that has ancestors; each backward
+    stops at the layer's weight.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False))
+    >>> sgd = torch.optim.SGD(net.parameters(), lr=0.1)
+    >>> shift = covariate_shift(net, lambda m, x: m(x).square().mean(), torch.ones(3, 2), sgd)
+    >>> shift.layers, float(shift.distance[0])
+    (('0', '1'), 0.0)
+    """
+    with preserved(model) as snapshot, torch.inference_mode(False), torch.enable_grad():
+        objective = Objective(model, loss_fn, snapshot, statistics=statistics)
+        w = objective.parameters
+        start = [snapshot.value_of(p) for p in w.tensors]
+        found, ancestry = trace_layers(objective, batch)
+        chosen = select_layers(found, layers, parameters)
+        _, g = objective.value_and_gradient(batch)
+        if gradients is None:
+            step_with: list[Tensor | None] = list(g)
+        else:
+            by_id = {id(p): grad for p, grad in zip(snapshot.parameters, gradients, strict=True)}
+            step_with = [by_id[id(p)] for p in w.tensors]
+        after = next_parameters(optimizer, w.tensors, step_with)
+        position = {id(p): k for k, p in enumerate(w.tensors)}
+
+        def gradient_with(moved: frozenset[int], weights: Sequence[nn.Parameter]) -> Blocks:
+            w.write([after[k] if id(p) in moved else start[k] for k, p in enumerate(w.tensors)])
+            return objective.gradient_of(batch, weights)
+
+        every = frozenset(position)
+        control = gradient_with(every, w.tensors)
+        rows: list[list[Tensor]] = []
+        for layer in chosen:
+            at = [position[id(p)] for p in layer.weights]
+            before = layer.ancestors & every
+            G = [g[k] for k in at]
+            moved = gradient_with(before, layer.weights) if before else G
+            step = [after[k] - start[k] for p, k in ((p, position[id(p)]) for p in w.tensors) if id(p) in before]
+            rows.append(_row(G, moved, [control[k] for k in at], step))
+        distance, relative, cosine, size, length, per_move, away, control_cosine = (
+            torch.stack(column) for column in zip(*rows, strict=True)
+        )
+        own = [(layer.name, frozenset(id(p) for p in layer.weights)) for layer in found]
+        return CovariateShift(
+            layers=tuple(layer.name for layer in chosen),
+            distance=distance,
+            relative=relative,
+            cosine=cosine,
+            gradient_norm=size,
+            moved_distance=length,
+            distance_per_move=per_move,
+            control_distance=away,
+            control_cosine=control_cosine,
+            before=tuple(tuple(name for name, ids in own if ids & layer.ancestors) for layer in chosen),
+            ancestry=ancestry,
+        )
+
+
+def select_layers(found: Sequence[Layer], names: Sequence[str] | None, parameters: Selection) -> list[Layer]:
+    """The layers asked for, by name or by their parameters."""
+    if names is not None:
+        known = {layer.name: layer for layer in found}
+        for name in names:
+            if name not in known:
+                raise UsageError(f"the model has no layer {name!r}: {nearest(name, list(known))}")
+        return [known[name] for name in names]
+    chosen = [layer for layer in found if any(matches(name, parameters) for name in layer.parameter_names)]
+    if not chosen:
+        raise UsageError(f"parameters={parameters!r} selects no layer of {[layer.name for layer in found]}")
+    return chosen
+
+
+def _row(G: Blocks, moved: Blocks, control: Blocks, step: Blocks) -> list[Tensor]:
+    """The fields of one layer, in the order of ``CovariateShift``."""
+    size = norm(G)
+    distance, control_distance = _difference(moved, G), _difference(control, G)
+    length = norm(step) if step else torch.zeros_like(size)
+    per_move = torch.where(length > 0, distance / length, torch.zeros_like(distance))
+    return [
+        distance,
+        distance / size,
+        dot(moved, G) / (norm(moved) * size),
+        size,
+        length,
+        per_move,
+        control_distance,
+        dot(control, G) / (norm(control) * size),
+    ]
+
+
+def _difference(a: Blocks, b: Blocks) -> Tensor:
+    return norm([x - y for x, y in zip(a, b, strict=True)])
+
+
+class CovariateShiftProbe:
+    """``covariate_shift`` inside a training loop, with the gradients as training has them after clipping."""
+
+    name = "covariate_shift"
+    version = VERSION
+
+    def __init__(self, layers: Sequence[str] | None = None, statistics: str = "batch") -> None:
+        self.layers, self.statistics = layers, statistics
+
+    def measure(self, moment: Moment) -> Iterable[Measurement]:
+        """One step on a copy, one gradient per layer."""
+        if moment.optimizer is None:
+            raise UsageError("the covariate_shift probe takes the optimizer's step: pass optimizer= to the Observer")
+        held = [p.grad for p in moment.model.parameters()]
+        shift = covariate_shift(
+            moment.model,
+            moment.loss_fn,
+            moment.batch,
+            moment.optimizer,
+            layers=self.layers,
+            gradients=held if any(grad is not None for grad in held) else None,
+            statistics=self.statistics,
+        )
+        for item in dataclasses.fields(shift):
+            value = getattr(shift, item.name)
+            if isinstance(value, Tensor):
+                for layer, number in zip(shift.layers, value.tolist(), strict=True):
+                    yield Measurement(
+                        self.name,
+                        item.name,
+                        number,
+                        layer=layer,
+                        statistics=self.statistics,
+                        dtype=str(value.dtype).removeprefix("torch."),
+                        version=VERSION,
+                    )

@@ -1,0 +1,98 @@
+r"""Curvature along the gradient: g'Hg / ||g||^2, one exact Hessian-vector product.
+
+Times the learning rate it says how far from the edge of stability a step is: 2 on a quadratic is the
+largest stable step. Finite differences of gradients are useless on ReLU networks, so this is autograd's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from landscape.objective import Batch, Batches, LossFunction, Objective
+from landscape.parameters import Blocks, Selection, dot
+from landscape.preserve import preserved
+from landscape.probes.base import Measurement, Moment
+
+VERSION = 1
+
+
+def gradient_curvature(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    batch: Batch,
+    *,
+    parameters: Selection = None,
+    statistics: str = "batch",
+) -> Tensor:
+    r"""g'Hg / ||g||^2: the second derivative of the loss along its own gradient, per unit length squared.
+
+    Args:
+        model: any ``nn.Module``.
+        loss_fn: ``loss_fn(model, batch) -> scalar``.
+        batch: a nest of tensors, or ``Batches``.
+        parameters: restrict w.
+        statistics: "batch" or "running".
+
+    Returns:
+        A scalar tensor on the model's device, not synchronised. Attention runs its math kernel, since
+        the fused ones have no double backward.
+
+    Raises:
+        ProbeError: nothing trainable, or a model that can't be probed in one process.
+
+    >>> w = nn.Linear(2, 1, bias=False)
+    >>> quadratic = lambda model, batch: 2.5 * model.weight.square().sum()
+    >>> round(float(gradient_curvature(w, quadratic, None)), 4)  # H = 5 everywhere
+    5.0
+    """
+    with (
+        preserved(model) as snapshot,
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+    ):
+        objective = Objective(model, loss_fn, snapshot, select=parameters, statistics=statistics)
+        w = objective.parameters
+        if not isinstance(batch, Batches):
+            g = w.gradient(objective.loss(batch), create_graph=True)
+            fixed = [block.detach() for block in g]
+            return dot(fixed, w.product(g, fixed)) / dot(fixed, fixed)
+        _, fixed = objective.value_and_gradient(batch)
+        return _mean_product(objective, batch, fixed) / dot(fixed, fixed)
+
+
+def _mean_product(objective: Objective, batches: Batches, v: Blocks) -> Tensor:
+    """<v, Hv> of the mean over batches, one graph alive at a time."""
+    total = torch.zeros((), dtype=v[0].dtype, device=v[0].device)
+    objective.snapshot.rewind()
+    for part, weight in zip(batches.batches, batches.weights, strict=True):
+        g = objective.parameters.gradient(objective.evaluate(part), create_graph=True)
+        total = total + weight * dot(v, objective.parameters.product(g, v))
+    return total
+
+
+class CurvatureProbe:
+    """``gradient_curvature`` inside a training loop, raw and times the learning rate."""
+
+    name = "curvature"
+    version = VERSION
+
+    def __init__(self, on: str = "same", statistics: str = "batch") -> None:
+        self.on, self.statistics = on, statistics
+
+    def measure(self, moment: Moment) -> Iterable[Measurement]:
+        """One Hessian-vector product at this moment."""
+        batch = moment.batch if self.on == "same" else moment.batches[self.on]
+        value = gradient_curvature(moment.model, moment.loss_fn, batch, statistics=self.statistics)
+        dtype = str(value.dtype).removeprefix("torch.")
+        rows = {"gradient_curvature": float(value)}
+        if moment.learning_rate is not None:
+            rows["step_curvature"] = moment.learning_rate * float(value)
+        for quantity, number in rows.items():
+            yield Measurement(
+                self.name, quantity, number, batch=self.on, statistics=self.statistics, dtype=dtype, version=VERSION
+            )
