@@ -1,0 +1,50 @@
+"""Does normalization smooth the loss landscape? Probes, paired training and verdicts.
+
+The front door: probes as plain functions, the ``Observer`` for one's own training loop, and the
+pieces to train pairs with. Everything else lives in the modules that README's map names.
+"""
+
+from __future__ import annotations
+
+from landscape.errors import DataError, LandscapeError, ProbeError, StoreError, UsageError
+from landscape.objective import Batches
+from landscape.observer import Observer, Scheduled
+from landscape.preserve import is_probing, preserved
+from landscape.probes.activations import (
+    ActivationShift,
+    ActivationStatistics,
+    activation_shift,
+    activation_statistics,
+)
+from landscape.probes.base import Measurement, Moment, Probe
+from landscape.probes.covariate_shift import CovariateShift, covariate_shift
+from landscape.probes.curvature import gradient_curvature
+from landscape.probes.gradient_path import GradientPath, gradient_path
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActivationShift",
+    "ActivationStatistics",
+    "Batches",
+    "CovariateShift",
+    "DataError",
+    "GradientPath",
+    "LandscapeError",
+    "Measurement",
+    "Moment",
+    "Observer",
+    "Probe",
+    "ProbeError",
+    "Scheduled",
+    "StoreError",
+    "UsageError",
+    "__version__",
+    "activation_shift",
+    "activation_statistics",
+    "covariate_shift",
+    "gradient_curvature",
+    "gradient_path",
+    "is_probing",
+    "preserved",
+]

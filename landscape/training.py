@@ -1,0 +1,333 @@
+"""THE training loop: one run of the grid, probed through the Observer like anybody's."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from landscape.data import Dataset, load_data
+from landscape.errors import UsageError, nearest
+from landscape.experiment import Run, Spec, Study
+from landscape.models import build_model
+from landscape.objective import Batches
+from landscape.observer import Observer, Scheduled
+from landscape.preserve import preserved
+from landscape.probes import Measurement, build_probe
+from landscape.store import RunStore
+from landscape.streams import stream, stream_seed
+
+CHECKPOINT_SECONDS = 10.0
+TEST_CHUNK = 1000
+
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; sent at every recorded step."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The regression loss: mean over samples of the squared L2 norm of the residual.
+
+    >>> float(squared_error(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2)))
+    5.0
+    """
+    return (outputs - targets).square().flatten(1).sum(dim=1).mean()
+
+
+def build_optimizer(spec: Spec, model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """An optimizer of torch.optim by its class name, in any case.
+
+    Raises:
+        UsageError: no such optimizer, or an option it does not take.
+    """
+    classes: dict[str, Any] = {
+        name.lower(): cls
+        for name, cls in vars(torch.optim).items()
+        if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer
+    }
+    if spec.name.lower() not in classes:
+        raise UsageError(f"there is no optimizer {spec.name!r}: {nearest(spec.name.lower(), sorted(classes))}")
+    try:
+        optimizer: torch.optim.Optimizer = classes[spec.name.lower()](model.parameters(), lr=rate, **spec.options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"optimizer {spec.name!r} with lr={rate} and {spec.options}: {error}") from error
+    return optimizer
+
+
+class Feed:
+    """The batches of one run, as a function of the step alone: nothing to save in a checkpoint.
+
+    Order, probe batches and the full loss's batches come from named streams of the run's seed, so that
+    all arms of a seed see the same.
+    """
+
+    def __init__(self, data: Dataset, study: Study, seed: int, device: torch.device) -> None:
+        self.train = tuple(t.to(device) for t in data.train)
+        self.test = tuple(t.to(device) for t in data.test)
+        self.seed, self.classes = seed, data.classes
+        self.count = len(self.train[0])
+        self.size = study.batch_size or self.count
+        if not 0 < self.size <= self.count:
+            raise UsageError(
+                f"study {study.name!r}: batch_size {self.size} with {self.count} training examples in {data.name}; "
+                f"choose 1 to {self.count}, or leave it out for full-batch descent"
+            )
+        self.whole = study.batch_size is None
+        self.per_epoch = self.count // self.size
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """The mini-batch of a step; an incomplete last batch is dropped."""
+        if self.whole:
+            return self.train
+        epoch, position = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._permutation(f"order/{epoch}")
+        return self._take(self.train, self._order[position * self.size : (position + 1) * self.size])
+
+    def full(self, limit: int | None) -> Batches:
+        """The fixed batches that L_m(w) averages over: all of them, or the first ``limit``."""
+        if self.whole:
+            return Batches([self.train])
+        order = self._permutation("full")
+        number = self.per_epoch if limit is None else min(limit, self.per_epoch)
+        return Batches([self._take(self.train, order[k * self.size : (k + 1) * self.size]) for k in range(number)])
+
+    def held_out(self, step: int) -> tuple[Tensor, ...]:
+        """A mini-batch of the test split, another at each step, the same for every arm."""
+        order = torch.randperm(len(self.test[0]), generator=stream(self.seed, f"held-out/{step}"))
+        return self._take(self.test, order[: self.size])
+
+    def _permutation(self, name: str) -> Tensor:
+        return torch.randperm(self.count, generator=stream(self.seed, name))
+
+    @staticmethod
+    def _take(tensors: tuple[Tensor, ...], index: Tensor) -> tuple[Tensor, ...]:
+        return tuple(t[index.to(t.device)] for t in tensors)
+
+
+class _ProbeBatches(Mapping[str, Any]):
+    """The named batches of a moment; the held-out one is drawn for the step that asks."""
+
+    def __init__(self, feed: Feed, full: Batches) -> None:
+        self.feed, self.step = feed, 0
+        self._fixed = {"full": full, "fixed": full.batches[0]}
+
+    def __getitem__(self, name: str) -> Any:
+        return self.feed.held_out(self.step) if name == "held-out" else self._fixed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["held-out", *self._fixed])
+
+    def __len__(self) -> int:
+        return 1 + len(self._fixed)
+
+
+def train(
+    run: Run,
+    store: RunStore,
+    *,
+    device: str = "cpu",
+    data_dir: str | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> None:
+    """Train one run from its checkpoint or from the start, and record it in ``store``.
+
+    Measurements first, then the checkpoint: a run killed at any instant and trained again leaves the same
+    rows, bit for bit on CPU. A loss that stops being finite is a result: it is recorded and training goes on.
+
+    Raises:
+        UsageError, DataError: the run asks for something that isn't there.
+        StoreError: the folder can't be written.
+    """
+    where = torch.device(device)
+    devices = [where] if where.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        _train(run, store, where, data_dir, progress)
+
+
+def _train(
+    run: Run, store: RunStore, device: torch.device, data_dir: str | None, progress: Callable[[Progress], None]
+) -> None:
+    began, study = time.perf_counter(), run.study
+    data = load_data(
+        study.data.name, data_dir=Path(data_dir) if data_dir else None, seed=run.seed, **study.data.options
+    )
+    model = build_model(
+        study.model.name,
+        norm=run.arm.norm,
+        seed=run.seed,
+        input_shape=data.input_shape,
+        output_size=data.output_size,
+        **study.model.options | run.arm.options,
+    ).to(device)
+    criterion = squared_error if data.classes is None else nn.functional.cross_entropy
+
+    def loss_fn(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        return criterion(model(batch[0]), batch[1])
+
+    optimizer = build_optimizer(study.optimizer, model, run.learning_rate)
+    feed = Feed(data, study, run.seed, device)
+    full = feed.full(study.full_batches)
+    batches = _ProbeBatches(feed, full)
+    observer = Observer(
+        model, loss_fn, _probes(run), optimizer=optimizer, to=store, batches=batches, seed=run.seed, strict=True
+    )
+    torch.manual_seed(stream_seed(run.seed, "noise"))
+    first = _restore(store, model, optimizer, observer)
+    saved, probing = time.perf_counter(), 0.0
+    for step in range(first, study.steps):
+        batch = feed.batch(step)
+        model.train()
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_fn(model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        rows: list[Measurement] = []
+        batches.step = step
+        start = time.perf_counter()
+        if step % study.evaluate_every == 0:
+            rows = [_row("loss", float(loss.detach()), batch="same"), *evaluate(model, criterion, feed, full)]
+            if step == 0:
+                rows.append(_row("chance_loss", data.chance_loss))
+            progress(Progress(step, study.steps, float(loss.detach()), run.learning_rate))
+        observer.step(batch, also=rows)
+        probing += time.perf_counter() - start
+        optimizer.step()
+        if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+            store.save_checkpoint(_state(step + 1, model, optimizer, observer))
+            saved = time.perf_counter()
+    end = evaluate(model, criterion, feed, full, reestimate=True)
+    store.append(study.steps, run.learning_rate, end)
+    store.put_cost("seconds", time.perf_counter() - began)
+    store.put_cost("probe_seconds", probing)
+    store.put_cost("peak_memory_mib", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    progress(Progress(study.steps, study.steps, float(end[0].value), run.learning_rate))
+
+
+def _probes(run: Run) -> list[Scheduled]:
+    specs = [spec for spec in run.study.probes if spec.arms is None or run.arm.label in spec.arms]
+    return [
+        Scheduled(build_probe(spec.name, **spec.options), spec.every, None if spec.at is None else frozenset(spec.at))
+        for spec in specs
+    ]
+
+
+def _row(quantity: str, value: float, batch: str = "") -> Measurement:
+    return Measurement("training", quantity, value, batch=batch)
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, criterion: Criterion, feed: Feed, full: Batches, *, reestimate: bool = False
+) -> list[Measurement]:
+    """Full loss L_m (batch statistics), and losses and accuracies on both splits; leaves no trace.
+
+    Training accuracy is that of the same pass as L_m. Test accuracy uses running statistics, and with
+    ``reestimate`` also statistics averaged afresh over the full loss's batches.
+    """
+    with preserved(model) as snapshot:
+        model.train()
+        passes = [_loss_and_accuracy(model, criterion, part) for part in full.batches]
+        rows = [_row("full_loss", sum(w * p[0] for w, p in zip(full.weights, passes, strict=True)))]
+        classifies = feed.classes is not None
+        if classifies:
+            rows.append(_row("train_accuracy", sum(w * p[1] for w, p in zip(full.weights, passes, strict=True))))
+        snapshot.rewind()
+        model.eval()
+        loss, accuracy = _test(model, criterion, feed)
+        rows.append(_row("test_loss", loss))
+        if classifies:
+            rows.append(_row("test_accuracy", accuracy))
+        if classifies and reestimate:
+            average_statistics(model, full)
+            rows.append(_row("test_accuracy_reestimated", _test(model, criterion, feed)[1]))
+    return rows
+
+
+def _test(model: nn.Module, criterion: Criterion, feed: Feed) -> tuple[float, float]:
+    """Loss and accuracy on the test split, in chunks."""
+    chunks = list(zip(*(torch.split(t, TEST_CHUNK) for t in feed.test), strict=True))
+    weights = [len(chunk[0]) / len(feed.test[0]) for chunk in chunks]
+    values = [_loss_and_accuracy(model, criterion, chunk) for chunk in chunks]
+    return (
+        sum(w * v[0] for w, v in zip(weights, values, strict=True)),
+        sum(w * v[1] for w, v in zip(weights, values, strict=True)),
+    )
+
+
+def _loss_and_accuracy(model: nn.Module, criterion: Criterion, batch: tuple[Tensor, ...]) -> tuple[float, float]:
+    outputs = model(batch[0])
+    if batch[1].is_floating_point():
+        return float(criterion(outputs, batch[1])), float("nan")
+    return float(criterion(outputs, batch[1])), float((outputs.argmax(dim=1) == batch[1]).float().mean())
+
+
+def average_statistics(model: nn.Module, batches: Batches) -> None:
+    """Re-estimate running statistics as their mean over these batches, and leave the model in eval mode.
+
+    With momentum 1 a layer's running statistics are those of its last batch; they are averaged here.
+    Use inside ``preserved``.
+    """
+    layers = [m for m in model.modules() if any(n.startswith("running_") for n, _ in m.named_buffers(recurse=False))]
+    buffers = [b for m in layers for n, b in m.named_buffers(recurse=False) if n.startswith("running_")]
+    totals = [torch.zeros_like(b) for b in buffers]
+    for layer in layers:
+        setattr(layer, "momentum", 1.0)
+    model.train()
+    for part, weight in zip(batches.batches, batches.weights, strict=True):
+        model(part[0])
+        for total, buffer in zip(totals, buffers, strict=True):
+            total.add_(buffer, alpha=weight)
+    for total, buffer in zip(totals, buffers, strict=True):
+        buffer.copy_(total)
+    model.eval()
+
+
+def _state(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, observer: Observer) -> dict[str, Any]:
+    """All that the rest of the run depends on, as tensors and plain Python values."""
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "step": step,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "observer": observer.state_dict(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
+    }
+
+
+def _restore(store: RunStore, model: nn.Module, optimizer: torch.optim.Optimizer, observer: Observer) -> int:
+    """Go back to the checkpoint, if there is one; the step to go on with."""
+    state = store.load_checkpoint()
+    if state is None:
+        return 0
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    observer.load_state_dict(state["observer"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    return int(state["step"])
