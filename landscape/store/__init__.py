@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from landscape.store.folder import Folder, RunProgress
+from landscape.store.manifest import describe
 from landscape.store.runs import RunStore
 
-__all__ = ["RunStore"]
+__all__ = ["Folder", "RunProgress", "RunStore", "describe"]
