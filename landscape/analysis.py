@@ -232,8 +232,10 @@ class Analysis:
         paper: the paper it re-examines.
         presets: preset name -> a function that builds the experiment.
         claims: claims of an experiment; a function, so that layers and rates can follow the experiment.
-        sections: (experiment, long table) -> the report's sections, figures and tables included.
+        sections: (experiment, long table) -> the report's sections, figures and tables included. The long
+            table's ``attrs["arrays"]`` is a function (probe, quantity) -> table of stored arrays.
         headline: (experiment, long table) -> the figure of page one.
+        answer: verdicts -> the answer in one to three sentences.
         definitions: term -> definition, for the methods part.
     """
 
@@ -244,4 +246,5 @@ class Analysis:
     claims: Callable[[Experiment], tuple[Claim, ...]]
     sections: Callable[[Experiment, pd.DataFrame], tuple[Section, ...]]
     headline: Callable[[Experiment, pd.DataFrame], Figure | None]
+    answer: Callable[[tuple[Verdict, ...]], str]
     definitions: Mapping[str, str] = field(default_factory=dict)

@@ -285,11 +285,13 @@ def average_statistics(model: nn.Module, batches: Batches) -> None:
     With momentum 1 a layer's running statistics are those of its last batch; they are averaged here.
     Use inside ``preserved``.
     """
-    layers = [m for m in model.modules() if any(n.startswith("running_") for n, _ in m.named_buffers(recurse=False))]
+    layers: list[Any] = [
+        m for m in model.modules() if any(n.startswith("running_") for n, _ in m.named_buffers(recurse=False))
+    ]
     buffers = [b for m in layers for n, b in m.named_buffers(recurse=False) if n.startswith("running_")]
     totals = [torch.zeros_like(b) for b in buffers]
     for layer in layers:
-        setattr(layer, "momentum", 1.0)
+        layer.momentum = 1.0
     model.train()
     for part, weight in zip(batches.batches, batches.weights, strict=True):
         model(part[0])
