@@ -1,0 +1,142 @@
+"""What the shipped networks are made of: blocks with the same names in every arm, and their initial weights.
+
+A block is ``Sequential(linear, norm, activation)``: the normalization sits before the activation. The linear
+map keeps its bias in every arm, also where a normalization makes it redundant by subtracting the mean: arms
+then share all parameters that any of them trains, and differ in the normalization's own only.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from landscape.errors import UsageError, nearest
+from landscape.normalization import normalization
+from landscape.streams import stream
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+
+
+def _he(weight: Tensor, seed: int, name: str) -> None:
+    nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=stream(seed, name))
+
+
+def _glorot(weight: Tensor, seed: int, name: str) -> None:
+    nn.init.xavier_uniform_(weight, generator=stream(seed, name))
+
+
+def _lecun(weight: Tensor, seed: int, name: str) -> None:
+    nn.init.kaiming_normal_(weight, nonlinearity="linear", generator=stream(seed, name))
+
+
+# he: N(0, 2 / fan_in), He et al. 2015. glorot: U(-a, a), a^2 = 6 / (fan_in + fan_out), Glorot & Bengio 2010.
+# lecun: N(0, 1 / fan_in), LeCun et al. 1998.
+INITS: dict[str, Callable[[Tensor, int, str], None]] = {"he": _he, "glorot": _glorot, "lecun": _lecun}
+
+
+def block(linear: nn.Module, norm: str, features: int, ndim: int, activation: str) -> nn.Sequential:
+    """``linear``, the normalization called ``norm`` for its ``features`` outputs, and the activation.
+
+    Raises:
+        UsageError: no normalization or no activation of that name.
+    """
+    if activation not in ACTIVATIONS:
+        raise UsageError(f"there is no activation {activation!r}; {nearest(activation, list(ACTIVATIONS))}")
+    layers = {
+        "linear": linear,
+        "norm": normalization(norm).build(features, ndim),
+        "activation": ACTIVATIONS[activation](),
+    }
+    return nn.Sequential(OrderedDict(layers))
+
+
+def output(features: int, outputs: int, *, bias: bool = True) -> nn.Sequential:
+    """The last layer: a linear map alone, never normalized."""
+    return nn.Sequential(OrderedDict(linear=nn.Linear(features, outputs, bias=bias)))
+
+
+def fully_connected(
+    widths: Sequence[int], norm: str, activation: str, *, bias: bool = True
+) -> OrderedDict[str, nn.Module]:
+    """Blocks fc1, fc2, ... through ``widths`` = (inputs, hidden..., outputs); the last is the output layer.
+
+    Raises:
+        UsageError: a width is not a positive whole number.
+    """
+    for width in widths:
+        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+            raise UsageError(f"layer widths have to be positive whole numbers, got {width!r} in {list(widths)}")
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for i in range(len(widths) - 2):
+        linear = nn.Linear(widths[i], widths[i + 1], bias=bias)
+        layers[f"fc{i + 1}"] = block(linear, norm, widths[i + 1], 2, activation)
+    layers[f"fc{len(widths) - 1}"] = output(widths[-2], widths[-1], bias=bias)
+    return layers
+
+
+def convolutions(
+    channels: int, plan: Sequence[int | str], norm: str, activation: str
+) -> tuple[OrderedDict[str, nn.Module], int]:
+    """Blocks conv1, conv2, ... of 3x3 convolutions (stride 1, padding 1), with 2x2 max pools at each "M".
+
+    Returns:
+        The layers, in which pools are pool1, pool2, ..., and the channels that leave the last.
+
+    Raises:
+        UsageError: an entry of the plan is neither a positive number of channels nor "M".
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    convolved = pooled = 0
+    for entry in plan:
+        if entry == "M":
+            pooled += 1
+            layers[f"pool{pooled}"] = nn.MaxPool2d(2)
+        elif isinstance(entry, int) and not isinstance(entry, bool) and entry > 0:
+            convolved += 1
+            linear = nn.Conv2d(channels, entry, 3, padding=1)
+            layers[f"conv{convolved}"] = block(linear, norm, entry, 4, activation)
+            channels = entry
+        else:
+            raise UsageError(f"channels are positive whole numbers and 'M' (a pool), got {entry!r} in {list(plan)}")
+    return layers, channels
+
+
+def image_shape(input_shape: Sequence[int], smallest: int, why: str) -> tuple[int, int, int]:
+    """``input_shape`` as (channels, height, width), at least ``smallest`` on each side.
+
+    Raises:
+        UsageError: it is no image's shape, or smaller; the message ends with ``why``.
+    """
+    if len(input_shape) != 3:
+        raise UsageError(
+            f"this network takes images (channels, height, width), the data's shape is {tuple(input_shape)}"
+        )
+    channels, height, width = input_shape
+    if min(height, width) < smallest:
+        raise UsageError(f"this network needs images of {smallest}x{smallest} or more, got {height}x{width}: {why}")
+    return channels, height, width
+
+
+def initialized(model: nn.Module, init: str, seed: int) -> nn.Module:
+    """Draw every linear and convolution weight from its own stream "weights/NAME"; set their biases to zero.
+
+    A weight depends on (seed, its name, its shape, init) alone, so arms agree bit for bit on all that they share.
+
+    Raises:
+        UsageError: no initialization of that name.
+    """
+    if init not in INITS:
+        raise UsageError(f"there is no initialization {init!r}; {nearest(init, list(INITS))}")
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            INITS[init](module.weight, seed, f"weights/{name}.weight")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model

@@ -1,0 +1,45 @@
+"""A small convolutional network, for 8x8 digits and up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from landscape.models.blocks import convolutions, image_shape, initialized, output
+
+
+def convnet(
+    *,
+    input_shape: Sequence[int],
+    output_size: int,
+    norm: str = "none",
+    seed: int = 0,
+    channels: Sequence[int | str] = (16, 16, "M", 32, 32, "M", 64, 64),
+    activation: str = "relu",
+    init: str = "he",
+) -> nn.Module:
+    """3x3 convolutions with 2x2 max pools, global average pooling and a linear output layer.
+
+    The default trains on 8x8 digits with and without batch normalization, where a VGG doesn't: two pools
+    leave 2x2 positions, five would leave none.
+
+    Args:
+        input_shape: (channels, height, width).
+        output_size: number of outputs.
+        norm: the normalization after each convolution.
+        seed: of the initial weights.
+        channels: output channels of each convolution; "M" is a 2x2 max pool.
+        activation: "relu", "tanh", "sigmoid" or "identity".
+        init: "he", "glorot" or "lecun".
+
+    Raises:
+        UsageError: the data are no images or too small for the pools, or an option is not valid.
+    """
+    pools = sum(entry == "M" for entry in channels)
+    colours, _, _ = image_shape(input_shape, 2**pools, f"its {pools} pools halve each side and would leave nothing")
+    layers, features = convolutions(colours, channels, norm, activation)
+    layers["pool"] = nn.AdaptiveAvgPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    layers["fc1"] = output(features, output_size)
+    return initialized(nn.Sequential(layers), init, seed)

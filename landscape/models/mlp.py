@@ -1,0 +1,39 @@
+"""Fully connected networks."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+from landscape.models.blocks import fully_connected, initialized
+
+
+def mlp(
+    *,
+    input_shape: Sequence[int],
+    output_size: int,
+    norm: str = "none",
+    seed: int = 0,
+    hidden: Sequence[int] = (128, 128),
+    activation: str = "relu",
+    init: str = "he",
+) -> nn.Module:
+    """A multi-layer perceptron: flatten, then blocks fc1, fc2, ... and an output layer.
+
+    Args:
+        input_shape: shape of one sample; flattened.
+        output_size: number of outputs.
+        norm: the normalization after each hidden layer.
+        seed: of the initial weights.
+        hidden: widths of the hidden layers; none gives a linear model.
+        activation: "relu", "tanh", "sigmoid" or "identity".
+        init: "he", "glorot" or "lecun".
+
+    Raises:
+        UsageError: an unknown name, or a width that is not positive.
+    """
+    layers = fully_connected([math.prod(input_shape), *hidden, output_size], norm, activation)
+    return initialized(nn.Sequential(OrderedDict(flatten=nn.Flatten(), **layers)), init, seed)
