@@ -1,9 +1,9 @@
 """The report on paper: drawings by kind, one theme, the PDF and its machine-readable verdicts.
 
-    from landscape_reports import draw, save_figures, write_report
+from landscape_reports import draw, save_figures, write_report
 
-    write_report(report, Path("runs/santurkar-quick"))   # report.pdf and report.json
-    draw(report.headline)                                # a matplotlib figure, in a notebook too
+write_report(report, Path("runs/santurkar-quick"))   # report.pdf and report.json
+draw(report.headline)                                # a matplotlib figure, in a notebook too
 """
 
 from __future__ import annotations

@@ -15,14 +15,39 @@ from landscape_reports.theme import verdict_style
 Data = dict[str, Any]
 
 RULE = (
-    "Seeds are the only replicates. Each seed gives one number s, the median (or mean) over the window of the "
-    "claim of the comparison of the arm with its reference; positive s supports the claim. A claim holds when the "
-    "lower end of the two-sided 95 % t interval of s lies above the claim's boundary, by step and, where the claim "
-    "asks for it, at matched full loss too; it fails when an upper end lies below it; otherwise it is undecided. "
-    "Fewer than three seeds: not measured. Steps at which an arm's full loss exceeds 95 % of the loss of chance are "
-    "left out; none left: untrained. Where the step size, not the landscape, sets a measure of smoothness in both "
-    "arms or in the smoother one: confounded. The verdict is the one at equal learning rate; the one at each arm's "
-    "best learning rate stands beside it. An equivalence claim holds when the 90 % interval lies inside +/- its boundary."
+    (
+        "one number per seed",
+        "Seeds are the only replicates. s is the median (or mean) over the claim's window of the comparison of the arm "
+        "with its reference, oriented so that positive s supports the claim. Intervals are two-sided 95 % t intervals "
+        "of the mean of s over seeds.",
+    ),
+    (
+        "holds",
+        "the lower end lies above the claim's boundary, by step and, where the claim asks for it, at matched full "
+        "loss too. An equivalence claim holds when its 90 % interval lies inside ± its boundary.",
+    ),
+    ("fails", "an upper end lies below the boundary, by step or at matched loss."),
+    ("undecided", "neither."),
+    ("not measured", "fewer than three seeds."),
+    ("untrained", "no step is left at which the full loss of both arms is below 95 % of the loss of chance."),
+    (
+        "confounded",
+        "the step size, not the landscape, sets a measure of smoothness in both arms, or in the smoother one only.",
+    ),
+    (
+        "matched loss",
+        "compares at equal full loss inside the range that both arms pass through. It does not correct the "
+        "comparison by step, since the loss is itself moved by the arm: both are shown.",
+    ),
+    (
+        "rates",
+        "the verdict is the one at equal learning rate; the one at each arm's best learning rate stands beside it.",
+    ),
+    (
+        "effect",
+        "log ratios are printed as x-fold (2.3× reads: 2.3 times in the direction that the claim states), "
+        "others in the unit of the measure.",
+    ),
 )
 
 
@@ -48,7 +73,7 @@ def document(report: Report, images: Mapping[int, Data]) -> Data:
         "sections": [_section(s, by_id, images) for s in sections],
         "definitions": _pairs(report.definitions),
         "settings": _pairs(report.settings),
-        "rule": [RULE, _errors(report)],
+        "rule": [*([name, text] for name, text in RULE), ["false holds", _errors(report)]],
         "cost": _pairs(report.cost),
         "failures": [plain(f) for f in report.failures],
     }
@@ -56,14 +81,10 @@ def document(report: Report, images: Mapping[int, Data]) -> Data:
 
 def _errors(report: Report) -> str:
     count = len(report.verdicts)
-    expected = number(0.025 * count, 2)
     word = "claim" if count == 1 else "claims"
     return (
-        f"This report decides {count} {word}. Were every one exactly at its boundary, {expected} of them would be "
-        "expected to hold falsely (0.025 each). Holm's adjustment over all claims of the report is printed beside each p-value; "
-        "it changes no verdict. Effects of log ratios are x-fold (2.3× reads: 2.3 times in the direction that the claim "
-        "states), others in the unit of the measure; all with a 95 % interval over seeds. Comparing at matched loss "
-        "does not correct the comparison by step: the loss is itself moved by the arm, so both are shown."
+        f"{count} {word}: were each exactly at its boundary, {number(0.025 * count, 2)} would be expected to hold "
+        "falsely (0.025 each). Holm's adjustment over all of them stands beside each p-value and changes no verdict."
     )
 
 

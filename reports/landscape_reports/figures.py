@@ -125,7 +125,9 @@ def save_figures(report: Report, folder: Path, *, format: Literal["svg", "png", 
             path.write_bytes(_saved(draw(figure, arms), format))
             paths.append(path)
     except OSError as error:
-        raise StoreError(f"can't write figures to {folder}: {error.strerror or error}; choose another folder") from error
+        raise StoreError(
+            f"can't write figures to {folder}: {error.strerror or error}; choose another folder"
+        ) from error
     return paths
 
 

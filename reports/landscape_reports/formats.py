@@ -12,10 +12,10 @@ NOTHING = "–"
 
 
 def plain(text: object) -> str:
-    """Any object as text that paper, XML and JSON can hold: control signs and lone surrogates replaced.
+    r"""Any object as text that paper, XML and JSON can hold: control signs and lone surrogates replaced.
 
-    >>> plain("a\\x07b")
-    'a\ufffdb'
+    >>> plain("a\x07b")
+    'a�b'
     """
     kept = [c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd" for c in str(text)]
     return "".join(kept)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,7 +17,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from landscape.errors import UsageError
 from landscape_reports.formats import number, plain
-from landscape_reports.theme import WIDTH, ArmStyle
+from landscape_reports.theme import TALLEST, WIDTH, ArmStyle
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,8 @@ def grid(canvas: Figure, panels: Sequence[Any], options: Mapping[str, Any]) -> d
     """
     columns = min(int(options.get("columns", 3)), len(panels))
     rows = math.ceil(len(panels) / columns)
-    height = float(options.get("height", 2.15 if columns > 1 else 2.4))
+    height = min(float(options.get("height", 2.15 if columns > 1 else 2.4)), (TALLEST - 0.35) / rows)
+    room = WIDTH / columns - 0.6
     canvas.set_size_inches(WIDTH, 0.35 + rows * height)
     axes = canvas.subplots(rows, columns, squeeze=False, sharey=bool(options.get("share_y", False)))
     placed: dict[Any, Axes] = {}
@@ -74,12 +75,12 @@ def grid(canvas: Figure, panels: Sequence[Any], options: Mapping[str, Any]) -> d
         panel = panels[position]
         placed[panel] = ax
         if panel != "":
-            ax.set_title(plain(panel))
+            ax.set_title(wrapped(panel, room))
         last = position + columns >= len(panels)
         if last:
-            ax.set_xlabel(plain(options.get("x_label", "")))
+            ax.set_xlabel(wrapped(options.get("x_label", ""), room))
         if panel in labels or position % columns == 0:
-            ax.set_ylabel(plain(labels.get(panel, options.get("y_label", ""))))
+            ax.set_ylabel(wrapped(labels.get(panel, options.get("y_label", "")), height - 0.6))
         if options.get("x_log"):
             ax.set_xscale("log")
         if options.get("panel_y_log", {}).get(panel, options.get("y_log")):
@@ -98,12 +99,19 @@ def ticks(ax: Axes) -> None:
             axis.set_minor_formatter(NullFormatter())
         else:
             axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(_tick))
+        axis.set_major_formatter(FuncFormatter(tick))
 
 
-def _tick(value: float, _position: int | None = None) -> str:
+def tick(value: float, _position: float | None = None) -> str:
+    """A tick's label: a plain number, 10⁻³ for a power of ten."""
     text = number(float(f"{value:.6g}"), 4)
     return text.removeprefix("1×") if text.startswith("1×10") else text
+
+
+def wrapped(text: object, inches: float, lines: int = 2) -> str:
+    """Text broken into at most ``lines`` lines of a width (at the theme's size), the rest an ellipsis."""
+    width = max(8, int(inches / 0.063))
+    return "\n".join(textwrap.wrap(plain(text), width, max_lines=lines, placeholder=" …"))
 
 
 def finite(values: Iterable[float], positive: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -116,21 +124,26 @@ def finite(values: Iterable[float], positive: bool = False) -> np.ndarray[Any, n
 def diverged(values: Iterable[float]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Where a value ranks as +inf: +inf and NaN, by the rule that non-finite is worst."""
     array = np.asarray(list(values), dtype=np.float64)
-    return np.isnan(array) | (array == np.inf)
+    lost: np.ndarray[Any, np.dtype[np.bool_]] = np.isnan(array) | (array == np.inf)
+    return lost
 
 
 def mark_diverged(ax: Axes, x: Sequence[float], style: ArmStyle, row: int = 0) -> Line2D:
-    """Triangles at the upper edge where an arm's value is not finite; ``row`` keeps arms apart."""
+    """Triangles at the upper edge where an arm's value is not finite; ``row`` keeps arms apart.
+
+    The first such x is always marked, later ones as far as they don't touch.
+    """
+    x = x[:: max(1, math.ceil(len(x) / 8))]
     return ax.plot(
         x,
         [0.97 - 0.045 * row] * len(x),
         transform=blended_transform_factory(ax.transData, ax.transAxes),
         linestyle="none",
         marker=(3, 0, 0),
-        markersize=4.5,
+        markersize=5.5,
         markerfacecolor="white",
         markeredgecolor=style.color,
-        markeredgewidth=1.1,
+        markeredgewidth=1.0,
         gid="diverged",
     )[0]
 
@@ -146,25 +159,15 @@ def legend(
     canvas: Figure, styles: Mapping[str, ArmStyle], *, area: bool = False, line: bool = True, inf: bool = False
 ) -> None:
     """One legend above all panels, where it can't cover data."""
-    handles: list[Artist] = []
-    for label, style in styles.items():
+    handles: list[Any] = []  # Line2D, or two patches on top of each other
+    for style in styles.values():
         if area:
-            handle: Artist = Patch(
-                facecolor=(style.color, 0.3), edgecolor=style.color, hatch=style.hatch, label=plain(label)
-            )
+            fill = Patch(facecolor=(style.color, 0.3), edgecolor=style.color)
+            hatch = Patch(facecolor="none", edgecolor=style.color, hatch=style.hatch, linewidth=0)
+            handles.append((fill, hatch))
         else:
-            handle = Line2D(
-                [],
-                [],
-                color=style.color,
-                marker=style.marker,
-                linestyle=style.linestyle if line else "none",
-                markeredgecolor="white",
-                markeredgewidth=0.4,
-                markersize=5,
-                label=plain(label),
-            )
-        handles.append(handle)
+            dash: Any = style.linestyle if line else "none"
+            handles.append(Line2D([], [], color=style.color, marker=style.marker, linestyle=dash, markersize=4.5))
     if inf:
         handles.append(
             Line2D(
@@ -172,12 +175,22 @@ def legend(
                 [],
                 linestyle="none",
                 marker=(3, 0, 0),
+                markersize=5.5,
                 markerfacecolor="white",
                 markeredgecolor="#444444",
-                label=DIVERGED,
             )
         )
-    if len(handles) > 1 or inf:
-        longest = max(len(str(h.get_label())) for h in handles)
-        columns = max(1, min(len(handles), 105 // (longest + 9)))
-        canvas.legend(handles=handles, loc="outside upper center", ncols=columns)
+    labels = [wrapped(label, WIDTH - 0.8, 1) for label in styles] + ([DIVERGED] if inf else [])
+    if len(labels) > 1:
+        columns = _abreast([len(label) for label in labels])
+        canvas.legend(handles, labels, loc="outside upper center", ncols=columns)
+
+
+def _abreast(lengths: Sequence[int], room: float = WIDTH - 0.3) -> int:
+    """The most columns of labels, filled one column after the other as matplotlib does, that fit the width."""
+    for columns in range(len(lengths), 1, -1):
+        rows = math.ceil(len(lengths) / columns)
+        widest = [max(lengths[i : i + rows]) for i in range(0, len(lengths), rows)]
+        if sum(0.48 + 0.06 * n for n in widest) <= room:
+            return columns
+    return 1

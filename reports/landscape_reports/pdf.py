@@ -6,6 +6,7 @@ import json
 import tempfile
 from importlib import resources
 from pathlib import Path
+from typing import Final
 
 import matplotlib
 
@@ -14,7 +15,7 @@ from landscape.errors import LandscapeError
 from landscape_reports.content import Data, document
 from landscape_reports.figures import all_arms, all_figures, size_mm, svg
 
-STANDARD = "ua-1"
+STANDARD: Final = "ua-1"
 """PDF/UA-1: tagged, titled, figures with words for those who can't see them."""
 
 
@@ -54,11 +55,11 @@ def compile_typst(source: Path) -> bytes:
 
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     try:
-        result: bytes = typst.compile(
-            source,
-            root=source.parent,
+        return typst.compile(
+            str(source),
+            root=str(source.parent),
             format="pdf",
-            font_paths=[fonts],
+            font_paths=[str(fonts)],
             ignore_system_fonts=True,
             pdf_standards=[STANDARD],
         )
@@ -68,4 +69,3 @@ def compile_typst(source: Path) -> bytes:
             "The measurements are safe; report.json holds the verdicts. "
             "Check the installed typst version (`landscape doctor`), then run `landscape report` again."
         ) from error
-    return result

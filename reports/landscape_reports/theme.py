@@ -9,6 +9,9 @@ from typing import Any, Final
 WIDTH: Final = 6.85
 """Width of the page's text in inches (A4 less 18 mm on both sides): figures are drawn at the size they are placed."""
 
+TALLEST: Final = 8.8
+"""Largest height of a figure in inches: a page with a caption."""
+
 THEME: Final[Mapping[str, Any]] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 7.5,
@@ -40,10 +43,12 @@ THEME: Final[Mapping[str, Any]] = {
     "hatch.linewidth": 0.5,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
+    "legend.handleheight": 1.1,
     "legend.columnspacing": 1.6,
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.04,
     "figure.constrained_layout.w_pad": 0.04,
+    "figure.constrained_layout.wspace": 0.04,
     "figure.dpi": 144,
     "text.parse_math": False,  # a user's "$" is a dollar
     "svg.fonttype": "none",

@@ -38,6 +38,16 @@ VERDICT_ROWS = [
 ]
 
 
+REASONS = {
+    "holds": "Both intervals lie above the boundary.",
+    "fails": "The interval by step lies below the boundary.",
+    "undecided": "An interval contains the boundary.",
+    "untrained": "No step at which both arms have left the plateau.",
+    "confounded": "Both arms are limited by the step size.",
+    "not measured": "No seed has both arms.",
+}
+
+
 def verdict(row: tuple[str, str, str, float, float, float]) -> Verdict:
     """One decided claim from a row of numbers."""
     name, statement, word, mean, half, matched = row
@@ -47,9 +57,7 @@ def verdict(row: tuple[str, str, str, float, float, float]) -> Verdict:
         id=name,
         statement=statement,
         study="main",
-        measure=Measure(
-            "gradient_path", "effective_smoothness", "gradient/scaled", layers=("conv3", "conv5")
-        ),
+        measure=Measure("gradient_path", "effective_smoothness", "gradient/scaled", layers=("conv3", "conv5")),
         arm="batch",
         scale="difference" if difference else "log-ratio",
         kind="superiority",
@@ -70,9 +78,7 @@ def verdict(row: tuple[str, str, str, float, float, float]) -> Verdict:
         0.1,
         0.1,
         word,
-        {"holds": "Both intervals lie above the boundary.", "fails": "The interval by step lies below it."}.get(
-            word, "The interval holds the boundary."
-        ),
+        REASONS[word],
         by_step=interval(mean) if measured else None,
         at_matched_loss=interval(matched) if matched == matched else None,
         seeds={s: mean + 0.02 * s for s in range(5)} if measured else {},
@@ -127,9 +133,7 @@ def ridges() -> pd.DataFrame:
                 width = 1 + drift * i
                 density = np.exp(-((position - drift * i * 0.8) ** 2) / (2 * width**2)) / width
                 rows.append(
-                    pd.DataFrame(
-                        {"step": step, "position": position, "density": density, "arm": arm, "panel": panel}
-                    )
+                    pd.DataFrame({"step": step, "position": position, "density": density, "arm": arm, "panel": panel})
                 )
     return pd.concat(rows, ignore_index=True)
 
@@ -288,9 +292,7 @@ def example() -> Report:
             (drawn["curves"], drawn["speed"]),
             (Table("accuracy", "Final accuracy", table, "Mean of five seeds."),),
         ),
-        Section(
-            "Covariate shift", "Definition 2.1, per layer.", ("A-ics", "A-dln"), (drawn["activations"],)
-        ),
+        Section("Covariate shift", "Definition 2.1, per layer.", ("A-ics", "A-dln"), (drawn["activations"],)),
         Section(ODD, ODD, ("A-explode",), (drawn["odd"],), (Table("none", "Nothing", table.iloc[:0]),)),
     )
     return Report(
@@ -300,7 +302,7 @@ def example() -> Report:
         "with batch normalization. The effective smoothness is undecided once the arms are compared at equal loss, "
         "and noise put back after the normalization does slow training down here.",
         verdicts=verdicts,
-        headline=drawn["forest"] if False else drawn["landscape"],
+        headline=drawn["landscape"],
         sections=(Section("All claims", "", (), (drawn["forest"],)), *sections),
         definitions={
             "effective smoothness": "max over step sizes of ‖∇L(w − ηg) − g‖ / (η ‖g‖), with the same mini-batch.",

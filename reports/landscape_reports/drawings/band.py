@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def draw(
-    canvas: Figure, frame: pd.DataFrame, options: Mapping[str, Any], styles: Mapping[str, ArmStyle]
-) -> None:
+def draw(canvas: Figure, frame: pd.DataFrame, options: Mapping[str, Any], styles: Mapping[str, ArmStyle]) -> None:
     """Draw one translucent band per arm over the steps, with outline and hatch.
 
     Columns: x (step), low, high, arm; optional panel. Where ``high`` is not finite the band is open to the
@@ -49,8 +47,10 @@ def draw(
             say(ax, "no finite value" if len(rows) else "not measured")
             continue
         arms = [arm for arm in styles if arm in set(rows["arm"])]
-        for order, arm in enumerate(arms):
-            infinite |= _band(ax, rows[rows["arm"] == arm], styles[arm], order, top)
+        lost = 0
+        for arm in arms:
+            lost += _band(ax, rows[rows["arm"] == arm], styles[arm], lost, top)
+        infinite |= lost > 0
         ticks(ax)
     legend(canvas, styles, area=True, inf=infinite)
 
@@ -72,7 +72,7 @@ def _limits(ax: Axes, rows: pd.DataFrame) -> float | None:
     return ax.get_ylim()[1]
 
 
-def _band(ax: Axes, rows: pd.DataFrame, style: ArmStyle, order: int, top: float) -> bool:
+def _band(ax: Axes, rows: pd.DataFrame, style: ArmStyle, above: int, top: float) -> bool:
     log = ax.get_yscale() == "log"
     rows = rows.sort_values("x", kind="stable")
     x = rows["x"].to_numpy(dtype=float)
@@ -82,11 +82,9 @@ def _band(ax: Axes, rows: pd.DataFrame, style: ArmStyle, order: int, top: float)
     if log:  # a band that touches zero reaches the lower edge
         low = np.where(np.isnan(low) & np.isfinite(high) & ~diverged(rows["low"]), ax.get_ylim()[0], low)
     ax.fill_between(x, low, high, facecolor=(style.color, 0.22), edgecolor=style.color, linewidth=0)
-    ax.fill_between(
-        x, low, high, facecolor="none", edgecolor=(style.color, 0.45), hatch=style.hatch, linewidth=0
-    )
+    ax.fill_between(x, low, high, facecolor="none", edgecolor=(style.color, 0.45), hatch=style.hatch, linewidth=0)
     for edge in (low, np.where(lost, np.nan, high)):
         ax.plot(x, edge, color=style.color, linestyle=style.linestyle, linewidth=1.0)
     if lost.any():
-        mark_diverged(ax, x[lost].tolist(), style, order)
+        mark_diverged(ax, x[lost].tolist(), style, above)
     return bool(lost.any())

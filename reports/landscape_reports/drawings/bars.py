@@ -11,17 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from landscape_reports.formats import plain
-from landscape_reports.panels import chosen, finite, legend, names, require, say, ticks
-from landscape_reports.theme import WIDTH, ArmStyle
+from landscape_reports.panels import chosen, finite, legend, names, require, say, ticks, wrapped
+from landscape_reports.theme import TALLEST, WIDTH, ArmStyle
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def draw(
-    canvas: Figure, frame: pd.DataFrame, options: Mapping[str, Any], styles: Mapping[str, ArmStyle]
-) -> None:
+def draw(canvas: Figure, frame: pd.DataFrame, options: Mapping[str, Any], styles: Mapping[str, ArmStyle]) -> None:
     """Draw a dot with its interval per category and arm; categories run down the page.
 
     Columns: category, value, low, high, arm; optional panel. Dots, not bars, so that nothing hangs on where
@@ -34,14 +31,14 @@ def draw(
     panels = names(frame, "panel", options, "panels")
     categories = names(frame, "category", options, "categories")
     row = float(options.get("height", max(0.26, 0.13 * len(styles) + 0.08)))
-    canvas.set_size_inches(WIDTH, min(8.6, 0.85 + row * len(categories)))
+    canvas.set_size_inches(WIDTH, min(TALLEST, 0.85 + row * len(categories)))
     axes = canvas.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    infinite = False
+    infinite, room = False, WIDTH / len(panels) - 0.6
     for ax, panel in zip(axes, panels, strict=True):
         rows = chosen(frame, "panel", panel)
         if panel != "":
-            ax.set_title(plain(panel))
-        ax.set_xlabel(plain(options.get("panel_labels", {}).get(panel, options.get("x_label", ""))))
+            ax.set_title(wrapped(panel, room))
+        ax.set_xlabel(wrapped(options.get("panel_labels", {}).get(panel, options.get("x_label", "")), room))
         if options.get("x_log"):
             ax.set_xscale("log")
         infinite |= _dots(ax, rows, categories, styles)
@@ -50,7 +47,7 @@ def draw(
             ticks(ax)
         else:
             say(ax, "no finite value" if len(rows) else "not measured")
-        ax.set_yticks(range(len(categories)), [plain(c) for c in categories])
+        ax.set_yticks(range(len(categories)), [wrapped(c, 1.7) for c in categories])
         ax.set_ylim(len(categories) - 0.5, -0.5)
         ax.tick_params(axis="y", length=0)
     legend(canvas, styles, line=False, inf=infinite)
@@ -65,9 +62,7 @@ def _dots(ax: Axes, rows: pd.DataFrame, categories: list[Any], styles: Mapping[s
     for order, (arm, style) in enumerate(styles.items()):
         own = rows[rows["arm"] == arm]
         shift = (order - (len(styles) - 1) / 2) * step
-        for category, value, low, high in zip(
-            own["category"], own["value"], own["low"], own["high"], strict=True
-        ):
+        for category, value, low, high in zip(own["category"], own["value"], own["low"], own["high"], strict=True):
             y = categories.index(category) + shift
             if math.isnan(value) or value == math.inf:
                 infinite = True
@@ -83,8 +78,6 @@ def _dots(ax: Axes, rows: pd.DataFrame, categories: list[Any], styles: Mapping[s
                 marker=style.marker,
                 markersize=5,
                 color=style.color,
-                markeredgecolor="white",
-                markeredgewidth=0.4,
             )
     return infinite
 
@@ -96,7 +89,7 @@ def _edge(ax: Axes, y: float, style: ArmStyle) -> None:
         transform=blended_transform_factory(ax.transAxes, ax.transData),
         linestyle="none",
         marker=(3, 0, -90),
-        markersize=4.5,
+        markersize=5.5,
         markerfacecolor="white",
         markeredgecolor=style.color,
         gid="diverged",

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from landscape_reports.formats import plain
-from landscape_reports.panels import _tick, chosen, finite, names, require
-from landscape_reports.theme import WIDTH, ArmStyle, verdict_style
+from landscape_reports.panels import chosen, finite, names, require, tick, wrapped
+from landscape_reports.theme import TALLEST, WIDTH, ArmStyle, verdict_style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +23,7 @@ GROUPS = {"by step": ("o", "#222222", "#222222"), "matched loss": ("D", "white",
 SPREAD = 0.17  # half the distance between the two intervals of a row
 
 
-def draw(
-    canvas: Figure, frame: pd.DataFrame, options: Mapping[str, Any], styles: Mapping[str, ArmStyle]
-) -> None:
+def draw(canvas: Figure, frame: pd.DataFrame, options: Mapping[str, Any], styles: Mapping[str, ArmStyle]) -> None:
     """Draw one row per claim: interval by step (filled) and at matched loss (open), boundary, verdict.
 
     Columns: label, mean, lower, upper, boundary, verdict, group ("by step" or "matched loss"); optional
@@ -39,15 +37,15 @@ def draw(
     panels = names(frame, "panel", options, "panels")
     counts = [len(set(chosen(frame, "panel", p)["label"])) for p in panels]
     row = float(options.get("height", 0.235))
-    canvas.set_size_inches(WIDTH, min(8.6, 0.35 + sum(0.5 + row * n for n in counts)))
+    canvas.set_size_inches(WIDTH, min(TALLEST, 0.35 + sum(0.5 + row * n for n in counts)))
     axes = canvas.subplots(len(panels), 1, squeeze=False, height_ratios=[n + 0.8 for n in counts])[:, 0]
     for ax, panel in zip(axes, panels, strict=True):
         fold = options.get("fold", False)
         as_fold = bool(fold.get(panel, False)) if isinstance(fold, Mapping) else bool(fold)
         if panel != "":
-            ax.set_title(plain(panel))
+            ax.set_title(wrapped(panel, WIDTH - 2))
         label = options.get("panel_labels", {}).get(panel, options.get("x_label", ""))
-        ax.set_xlabel(plain(label))
+        ax.set_xlabel(wrapped(label, WIDTH - 3))
         _panel(ax, chosen(frame, "panel", panel), as_fold)
     groups = [g for g in GROUPS if g in set(frame["group"])]
     canvas.legend(
@@ -74,14 +72,12 @@ def _panel(ax: Axes, rows: pd.DataFrame, as_fold: bool) -> None:
             ax.plot([boundary] * 2, [i - 0.42, i + 0.42], color="#A33B00", linewidth=1.1, zorder=2)
         both = len(own) > 1
         drawn = False
-        for group, mean, lower, upper in zip(
-            own["group"], own["mean"], own["lower"], own["upper"], strict=True
-        ):
+        for group, mean, lower, upper in zip(own["group"], own["mean"], own["lower"], own["upper"], strict=True):
             shift = 0.0 if not both else -SPREAD if group == "by step" else SPREAD
             drawn |= _interval(ax, i + shift, (float(lower), float(mean), float(upper)), str(group), edges)
         if not drawn:
             ax.text(sum(edges) / 2, i, "not measured", ha="center", va="center", color="#555555")
-    ax.set_yticks(range(len(labels)), [plain(label) for label in labels])
+    ax.set_yticks(range(len(labels)), [wrapped(label, 2.2) for label in labels])
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
@@ -90,7 +86,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, as_fold: bool) -> None:
     if as_fold:
         _fold_ticks(ax)
     else:
-        ax.xaxis.set_major_formatter(_tick)
+        ax.xaxis.set_major_formatter(FuncFormatter(tick))
 
 
 def _verdicts(ax: Axes, labels: list[Any], rows: pd.DataFrame) -> None:
@@ -115,18 +111,17 @@ def _limits(ax: Axes, rows: pd.DataFrame) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _interval(
-    ax: Axes, y: float, values: tuple[float, float, float], group: str, edges: tuple[float, float]
-) -> bool:
+def _interval(ax: Axes, y: float, values: tuple[float, float, float], group: str, edges: tuple[float, float]) -> bool:
     lower, mean, upper = values
     if math.isnan(mean):
         return False
     marker, face, edge = GROUPS.get(group, GROUPS["by step"])
     ends = [min(max(v, edges[0]), edges[1]) if not math.isnan(v) else mean for v in (lower, upper)]
     ax.plot(ends, [y, y], color=edge, linewidth=1.2, zorder=3, solid_capstyle="butt")
-    for end, raw, arrow in ((edges[0], lower, "<"), (edges[1], upper, ">")):
-        if math.isinf(raw) or math.isinf(mean) and end == (edges[1] if mean > 0 else edges[0]):
-            ax.plot([end], [y], marker=arrow, color=edge, markersize=4, clip_on=False, zorder=4)
+    inset = 0.007 * (edges[1] - edges[0])
+    for end, raw, arrow in ((edges[0] + inset, lower, "<"), (edges[1] - inset, upper, ">")):
+        if math.isinf(raw):
+            ax.plot([end], [y], marker=arrow, color=edge, markersize=4, zorder=4)
     if math.isfinite(mean):
         ax.plot([mean], [y], marker=marker, markerfacecolor=face, markeredgecolor=edge, markersize=4.3, zorder=5)
     return True
@@ -134,7 +129,7 @@ def _interval(
 
 def _fold_ticks(ax: Axes) -> None:
     low, high = ax.get_xlim()
-    factors = (1.0,) if high - low > 3 else (1.0, 3.0) if high - low > 1.6 else (1.0, 2.0, 5.0)
+    factors: tuple[float, ...] = (1.0,) if high - low > 3 else (1.0, 3.0) if high - low > 2.2 else (1.0, 2.0, 5.0)
     if high - low < 0.5:
         factors = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
     at = [
@@ -144,4 +139,4 @@ def _fold_ticks(ax: Axes) -> None:
         if low <= math.log10(f) + e <= high
     ]
     ax.set_xticks(at)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{_tick(10**value)}×"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{tick(10**value)}×"))

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def draw(
-    canvas: Figure, frame: pd.DataFrame, options: Mapping[str, Any], styles: Mapping[str, ArmStyle]
-) -> None:
+def draw(canvas: Figure, frame: pd.DataFrame, options: Mapping[str, Any], styles: Mapping[str, ArmStyle]) -> None:
     """Draw a line per arm, in small multiples by panel.
 
     Columns: x, y, arm; optional low, high (the band), panel, seed. With ``seed`` and without low and high
@@ -46,9 +44,11 @@ def draw(
     for panel in panels:
         rows = chosen(frame, "panel", panel)
         arms = [arm for arm in styles if arm in set(rows["arm"])]
+        lost = 0
         for order, arm in enumerate(arms):
             summary = _over_seeds(rows[rows["arm"] == arm])
-            infinite |= _line(axes[panel], summary, styles[arm], order)
+            lost += _line(axes[panel], summary, styles[arm], order, lost)
+        infinite |= lost > 0
         _guide(axes[panel], panel, options)
         if not axes[panel].lines:
             say(axes[panel], "not measured")
@@ -72,7 +72,7 @@ def _over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"y": grouped.median(), "low": grouped.min(), "high": grouped.max()}).reset_index()
 
 
-def _line(ax: Axes, rows: pd.DataFrame, style: ArmStyle, order: int) -> bool:
+def _line(ax: Axes, rows: pd.DataFrame, style: ArmStyle, order: int, above: int) -> bool:
     log = ax.get_yscale() == "log"
     x = rows["x"].to_numpy(dtype=float)
     y = finite(rows["y"], positive=log)
@@ -94,7 +94,7 @@ def _line(ax: Axes, rows: pd.DataFrame, style: ArmStyle, order: int) -> bool:
         markeredgewidth=0.4,
     )
     if lost.any():
-        mark_diverged(ax, x[lost].tolist(), style, order)
+        mark_diverged(ax, x[lost].tolist(), style, above)
     return bool(lost.any())
 
 
