@@ -1,0 +1,198 @@
+"""One claim at one pair of learning rates: seeds paired, layers joined, invalid comparisons named first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from landscape.analysis import Claim, Comparison
+from landscape.experiment import Arm, Study
+from landscape.statistics.layers import decide_seeds, joined, measured
+from landscape.statistics.limits import Limit, step_size_limit
+from landscape.statistics.pairs import SeedValue, seed_value
+from landscape.statistics.rule import FEWEST_SEEDS, MATERIAL
+from landscape.statistics.runs import RunData, RunKey, rate_key
+
+SIZE_FLAG = "the size is set by the learning rate"
+PLATEAU_FLAG = "untrained steps not looked for: full loss or chance loss was not recorded"
+LIMIT_FLAG = "step-size limit not checked: no curvature, and fewer than 3 learning rates"
+
+Pair = tuple[RunData, RunData | None]
+Values = dict[str, dict[int, SeedValue]]
+
+
+def not_measured(reason: str, rate: float = float("nan")) -> Comparison:
+    """A comparison that could not be made."""
+    return Comparison(rate, rate, "not measured", reason)
+
+
+def compare(
+    claim: Claim,
+    study: Study,
+    compared: Sequence[Arm],
+    rates: tuple[float, float],
+    runs: Mapping[RunKey, RunData],
+) -> Comparison:
+    """Decide a claim between two arms, each at its own learning rate.
+
+    In this order: not measured (fewer than 3 seeds have both runs and the measure in every layer),
+    untrained (fewer than 3 seeds keep a step off the plateau), confounded (step-size-limited), then the
+    rule: holds if every layer holds, fails if any layer fails. The worst layer's numbers are reported.
+
+    Args:
+        claim: the claim.
+        study: gives the seeds, and the rates of the slope.
+        compared: the arm, and the reference unless the claim compares with nothing.
+        rates: learning rate of the arm and of the reference.
+        runs: all runs.
+    """
+    pairs, without = _pairs(study, compared, rates, runs)
+    left_out = f"; seeds {_listed(without)} left out: a run is missing" if without else ""
+    if len(pairs) < FEWEST_SEEDS:
+        return Comparison(*rates, "not measured", f"{len(pairs)} seeds have every run, 3 are needed{left_out}")
+    values = {
+        layer: {seed: seed_value(claim, layer, *pair) for seed, pair in pairs.items()} for layer in claim.measure.layers
+    }
+    for layer, by_seed in values.items():
+        present = [value for value in by_seed.values() if value.state != "missing"]
+        if len(present) < FEWEST_SEEDS:
+            reason = f"{_absence(claim, layer, len(present), pairs)}{left_out}"
+            return Comparison(*rates, "not measured", reason)
+    for layer, by_seed in values.items():
+        on_plateau = [seed for seed, value in by_seed.items() if value.state == "untrained"]
+        if len(by_seed) - len(on_plateau) - _count(by_seed, "missing") < FEWEST_SEEDS:
+            reason = f"an arm's full loss stays above .95 of its chance loss in seeds {_listed(on_plateau)}"
+            return Comparison(*rates, "untrained", f"{reason}{_in_layer(layer)}{left_out}")
+    return _decided(claim, study, compared, rates, runs, pairs, values, left_out)
+
+
+def _decided(
+    claim: Claim,
+    study: Study,
+    compared: Sequence[Arm],
+    rates: tuple[float, float],
+    runs: Mapping[RunKey, RunData],
+    pairs: Mapping[int, Pair],
+    values: Values,
+    left_out: str,
+) -> Comparison:
+    """The rule over layers, then the step-size-limited rule over it."""
+    decisions = {layer: decide_seeds(claim, by_seed) for layer, by_seed in values.items()}
+    verdict, layer, p_value = joined(decisions)
+    decision, used = decisions[layer], measured(values[layer])
+    dropped = {seed for by_seed in values.values() for seed, v in by_seed.items() if v.state == "untrained"}
+    reason = decision.reason + _in_layer(layer) + left_out
+    if dropped:
+        reason += f"; seeds {_listed(dropped)} left out: untrained"
+    flags = [] if all(_plateau_known(pair) for pair in pairs.values()) else [PLATEAU_FLAG]
+    if claim.landscape:
+        spans = {seed: value.span for seed, value in used.items() if value.span is not None}
+        limits = [
+            step_size_limit(claim, study, arm, rate, runs, spans) for arm, rate in zip(compared, rates, strict=False)
+        ]
+        confounded, flag = _confounded(claim, limits, decision.intervals[0].mean)
+        flags += [flag] if flag else []
+        if confounded:
+            verdict, reason, p_value = "confounded", confounded + left_out, float("nan")
+    overlaps = [value.overlap for value in used.values() if value.overlap is not None]
+    lower = [part.lower for d in decisions.values() for part in d.intervals if part is not None]
+    return Comparison(
+        *rates,
+        verdict=verdict,
+        reason=reason,
+        by_step=decision.intervals[0],
+        at_matched_loss=decision.intervals[1],
+        seeds={seed: value.by_step for seed, value in used.items()},
+        p_value=p_value,
+        overlap=_median_range(overlaps),
+        material=_material(claim, verdict, lower),
+        flags=tuple(flags),
+        by_layer={name: d.intervals[0].mean for name, d in decisions.items() if name},
+    )
+
+
+def _pairs(
+    study: Study, compared: Sequence[Arm], rates: tuple[float, float], runs: Mapping[RunKey, RunData]
+) -> tuple[dict[int, Pair], list[int]]:
+    """Seed -> (arm's run, reference's run), and the seeds that lack one."""
+    pairs: dict[int, Pair] = {}
+    without = []
+    for seed in study.seeds:
+        keys = [(study.name, a.label, rate_key(rate), seed) for a, rate in zip(compared, rates, strict=False)]
+        found = [run for key in keys if (run := runs.get(key)) is not None]
+        if len(found) < len(keys):
+            without.append(seed)
+        else:
+            pairs[seed] = (found[0], found[1] if len(found) > 1 else None)
+    return pairs, without
+
+
+def _confounded(claim: Claim, limits: Sequence[Limit], mean: float) -> tuple[str, str]:
+    """(reason if confounded, flag): which arm's smoothness is set by its step size.
+
+    Only the rougher arm limited (the one with the larger measure): the direction stands, the size is
+    flagged. The smoother one, or both: confounded. One arm alone can't be confounded with another.
+    """
+    if not any(limit.limited for limit in limits):
+        return "", "" if all(limit.checked for limit in limits) else LIMIT_FLAG
+    if len(limits) == 1:
+        return "", SIZE_FLAG
+    arm, reference = limits
+    rougher = None
+    if mean != 0.0 and not math.isnan(mean):
+        rougher = reference if (mean > 0.0) == (claim.supports == "smaller") else arm
+    limited = [limit for limit in limits if limit.limited]
+    if len(limited) == 1 and limited[0] is rougher:
+        return "", SIZE_FLAG
+    which = "both arms are" if len(limited) == 2 else f"the smoother arm, {limited[0].arm}, is"
+    numbers = "; ".join(limit.words() for limit in limited)
+    return f"{which} limited by the step size ({numbers})", ""
+
+
+def _material(claim: Claim, verdict: str, lower: Sequence[float]) -> bool | None:
+    """Whether every lower bound exceeds a factor 1.1; None where that is no question."""
+    if claim.scale != "log-ratio" or claim.kind == "equivalence" or verdict == "confounded":
+        return None
+    return all(bound > MATERIAL for bound in lower)  # a NaN bound (no overlap) exceeds nothing
+
+
+def _median_range(overlaps: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """The median over seeds of either end."""
+    if not overlaps:
+        return None
+    low, high = np.median(np.array(overlaps), axis=0)
+    return float(low), float(high)
+
+
+def _count(by_seed: Mapping[int, SeedValue], state: str) -> int:
+    return sum(value.state == state for value in by_seed.values())
+
+
+def _plateau_known(pair: Pair) -> bool:
+    return all(run.plateau_known for run in pair if run is not None)
+
+
+def _absence(claim: Claim, layer: str, present: int, pairs: Mapping[int, Pair]) -> str:
+    """What is missing, and under which other names there is something."""
+    m = claim.measure
+    wanted = f"{m.probe}/{m.quantity} (variant {m.variant!r}, batch {m.batch!r}, layer {layer!r}, index {m.index})"
+    others = {
+        f"(variant {key[2]!r}, batch {key[3]!r}, layer {key[4]!r})"
+        for pair in pairs.values()
+        for run in pair
+        if run is not None
+        for key in run.series
+        if key[:2] == (m.probe, m.quantity) and key[2:] != (m.variant, m.batch, layer, m.index)
+    }
+    there = f"; there is {', '.join(sorted(others)[:4])}" if others and not present else ""
+    return f"{wanted} was measured in {present} seeds, and {FEWEST_SEEDS} are needed{there}"
+
+
+def _in_layer(layer: str) -> str:
+    return f" (layer {layer})" if layer else ""
+
+
+def _listed(seeds: Sequence[int] | set[int]) -> str:
+    return ", ".join(str(seed) for seed in sorted(seeds))
