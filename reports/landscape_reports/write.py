@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from landscape.analysis import Report
 from landscape.errors import StoreError
 from landscape_reports.pdf import pdf_bytes
@@ -71,18 +73,15 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, int):
-        return int(value)
-    if not hasattr(value, "__float__"):
-        return str(value)
-    as_float = float(value)
-    if math.isnan(as_float):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None:
         return None
-    if math.isinf(as_float):
-        return "Infinity" if as_float > 0 else "-Infinity"
-    return as_float
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return float(value) if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if isinstance(value, (bool, int)) else str(value)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -50,10 +50,9 @@ def draw(canvas: Figure, frame: pd.DataFrame, options: Mapping[str, Any], styles
             lost += _line(axes[panel], summary, styles[arm], order, lost)
         infinite |= lost > 0
         _guide(axes[panel], panel, options)
-        if not axes[panel].lines:
-            say(axes[panel], "not measured")
-        elif not any(np.isfinite(line.get_ydata()).any() for line in axes[panel].lines):
-            say(axes[panel], "no finite value")
+        drawable = finite(rows["y"], positive=axes[panel].get_yscale() == "log")
+        if not np.isfinite(drawable).any():
+            say(axes[panel], "no finite value" if len(rows) else "not measured")
         else:
             ticks(axes[panel])
     legend(canvas, styles, inf=infinite)

@@ -1,0 +1,62 @@
+"""Numbers as they are printed."""
+
+from __future__ import annotations
+
+import doctest
+import math
+
+import pytest
+
+import landscape_reports.formats
+import landscape_reports.theme
+from landscape.analysis import Claim, Interval, Measure
+from landscape_reports.formats import effect, fold, number, p_value, plain
+
+
+@pytest.mark.parametrize("module", [landscape_reports.formats, landscape_reports.theme])
+def test_examples_in_docstrings(module: object) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (9.999, "10"), (0.09996, "0.1"), (123456.0, "123,000"), (1e6, "1×10⁶"), (-1.5e-9, "−1.5×10⁻⁹")],
+)
+def test_numbers(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("factor", "text"),
+    [(1.0, "1.00×"), (0.5, "0.50×"), (12.34, "12.3×"), (123.4, "123×"), (0.0123, "0.012×"), (2e5, "2.0×10⁵×")],
+)
+def test_folds(factor: float, text: str) -> None:
+    assert fold(math.log10(factor)) == text
+
+
+def claim(scale: str, supports: str = "smaller") -> Claim:
+    return Claim("A", "a", "s", Measure("p", "q"), arm="batch", scale=scale, supports=supports)
+
+
+def test_a_difference_is_printed_in_its_unit_with_equal_decimals() -> None:
+    assert effect(claim("difference"), Interval(5, 0.0131, 0.0, 0.007, 0.0192)) == "+0.0131 [0.0070, 0.0192]"
+
+
+def test_a_value_that_should_be_small_gets_its_own_sign_back() -> None:
+    assert effect(claim("value"), Interval(5, -2.5, 0.0, -3.0, -2.0)) == "2.50 [2.00, 3.00]"
+
+
+def test_an_infinite_interval_is_printed() -> None:
+    assert effect(claim("log-ratio"), Interval(3, math.inf, math.inf, -math.inf, math.inf)) == "∞× [0, ∞]"
+    assert effect(claim("difference"), Interval(3, math.nan, math.nan, -math.inf, math.inf)) == "– [−∞, ∞]"
+
+
+@pytest.mark.parametrize(("p", "text"), [(1.0, "p = 1.00"), (0.0499, "p = 0.050"), (0.00021, "p = 0.00021")])
+def test_p_values(p: float, text: str) -> None:
+    assert p_value(p) == text
+
+
+def test_plain_keeps_every_ordinary_sign() -> None:
+    assert plain("a\nb\t\ud800é😀") == "a\nb\ufffd\ufffdé😀"
