@@ -145,7 +145,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise StoreError(
-            f"{path}: the database is damaged ({found}); delete it and run the same command again: "
+            f"{path}: the database is damaged ({' '.join(found.split())}); delete it and run the same command again: "
             "this run starts over, the others are kept"
         )
 

@@ -201,7 +201,10 @@ class Folder:
 
 
 def _refuse_foreign(path: Path) -> None:
-    ours = {".lock", "runs", "manifest.json", ".manifest.json.part", ".experiment.json.part"}
+    # What a crash before the first experiment.json can have left; no run has started by then.
+    ours = {".lock", "manifest.json", ".manifest.json.part", ".experiment.json.part"}
+    if not any((path / "runs").glob("*")):
+        ours.add("runs")
     others = sorted(entry.name for entry in path.iterdir() if entry.name not in ours)
     if others:
         raise UsageError(

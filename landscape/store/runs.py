@@ -242,11 +242,12 @@ class RunStore:
         connection = self._open()
         with store_errors(self.path):
             database.set_durable(connection, durable=True)
+            connection.execute("PRAGMA busy_timeout=1000")
             try:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 connection.execute("PRAGMA journal_mode=DELETE")
             except sqlite3.OperationalError as error:
-                # A reader is looking: the rows are in the log, and the last one to close folds it.
+                # Somebody is reading: the rows stay in the log beside it, from where they are read as well.
                 if not error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
                     raise
             connection.close()
