@@ -89,6 +89,9 @@ def _arguments(name: str, build: Callable[..., Any], given: dict[str, Any], opti
         return given | options
     accepted = [p.name for p in signature if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     own = [key for key in accepted if key not in given]
+    required = [p.name for p in signature if p.name in own and p.default is p.empty and p.name not in options]
+    if required:
+        raise UsageError(f"model {name!r} needs the option {required[0]!r}, which was not given")
     for key in options:
         if key not in own:
             hint = nearest(key, own) if own else "it takes none"

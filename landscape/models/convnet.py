@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from landscape.errors import UsageError
 from landscape.models.blocks import convolutions, image_shape, initialized, output
 
 
@@ -36,6 +37,8 @@ def convnet(
     Raises:
         UsageError: the data are no images or too small for the pools, or an option is not valid.
     """
+    if not isinstance(channels, (list, tuple)):
+        raise UsageError(f"channels is a list of numbers and 'M', as in [16, 'M', 32], got {channels!r}")
     pools = sum(entry == "M" for entry in channels)
     colours, _, _ = image_shape(input_shape, 2**pools, f"its {pools} pools halve each side and would leave nothing")
     layers, features = convolutions(colours, channels, norm, activation)

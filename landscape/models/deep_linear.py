@@ -41,7 +41,7 @@ def deep_linear(
     Raises:
         UsageError: fewer than one layer, a width that is not positive, or an unknown name.
     """
-    if layers < 1:
+    if not isinstance(layers, int) or layers < 1:
         raise UsageError(f"a deep linear network has at least 1 layer, got layers = {layers!r}")
     widths = [math.prod(input_shape), *[hidden] * (layers - 1), output_size]
     blocks = fully_connected(widths, norm, "identity", bias=bias)

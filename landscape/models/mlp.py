@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from landscape.errors import UsageError
 from landscape.models.blocks import fully_connected, initialized
 
 
@@ -33,7 +34,9 @@ def mlp(
         init: "he", "glorot" or "lecun".
 
     Raises:
-        UsageError: an unknown name, or a width that is not positive.
+        UsageError: an unknown name, or widths that are no list of positive whole numbers.
     """
+    if not isinstance(hidden, (list, tuple)):
+        raise UsageError(f"hidden is a list of widths, as in [128, 128], got {hidden!r}")
     layers = fully_connected([math.prod(input_shape), *hidden, output_size], norm, activation)
     return initialized(nn.Sequential(OrderedDict(flatten=nn.Flatten(), **layers)), init, seed)

@@ -9,7 +9,7 @@ from torch import nn
 from landscape.errors import UsageError, nearest
 from landscape.models.blocks import convolutions, fully_connected, image_shape, initialized
 
-# Table 1 of arXiv 1409.1556. C is left out: it has 1x1 convolutions and the same results as D's neighbours.
+# Table 1 of arXiv 1409.1556; C, which has 1x1 convolutions, is left out.
 CONFIGURATIONS: dict[str, tuple[int | str, ...]] = {
     "A": (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
     "B": (64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),

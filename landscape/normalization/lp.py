@@ -1,13 +1,14 @@
 r"""l_p normalization: batch normalization with another norm in place of the standard deviation.
 
-    z = gamma (y - mean(y)) / (norm_p(y) + eps) + beta,    norm_p(y) = (mean |y|^p)^(1/p)
+    z = gamma (y - mean(y)) / sqrt(norm_p(y)^2 + eps) + beta,    norm_p(y) = (mean |y|^p)^(1/p)
 
 with mean and norm over batch and space, per unit. norm_p is the average l_p norm of the activation
 *before* its mean is subtracted: mean |y| for p = 1, sqrt(mean y^2) for p = 2, max |y| for p = inf.
 
 Readings chosen where the paper leaves a choice: "average" is over batch and space (for p = inf the
-average over n values, n^(-1/p) ||y||_p, tends to the maximum itself); eps = 1e-5 is added to the norm;
-in eval mode running averages of mean and norm are used, as in batch normalization.
+average over n values, n^(-1/p) ||y||_p, tends to the maximum itself); eps = 1e-5 stands where batch
+normalization has it, so that a unit at rest is scaled alike by both; in eval mode running averages of mean
+and norm are used, as in batch normalization. At a kink of |y| or max |y| the derivative is torch's (0 at y = 0).
 
 lp:2 is not batch normalization: its norm^2 is var + mean^2, so a unit with a mean leaves with a variance
 of var / (var + mean^2) < 1. The two agree where pre-activations have no mean, as in a linear network on
@@ -33,7 +34,7 @@ class LpNorm(nn.Module):
     Args:
         features: how many units.
         p: the norm's order, 1 <= p <= inf.
-        eps: added to the norm.
+        eps: added to the squared norm.
         momentum: weight of the newest batch in the running averages; None for the plain average over batches.
 
     >>> y = torch.tensor([[1.0], [3.0]])  # mean 2, mean |y| 2
@@ -72,15 +73,23 @@ class LpNorm(nn.Module):
         if self.training:
             dims = [d for d in range(y.ndim) if d != 1]
             mean = y.mean(dims)
-            averaging: float = (y.numel() / y.shape[1]) ** (-1 / self.p)  # 1 for p = inf
-            # vector_norm has a gradient of 0 at y = 0, where the square root has none.
-            norm: Tensor = torch.linalg.vector_norm(y, self.p, dims) * averaging
-            self._track(mean.detach(), norm.detach())
+            squared = self._squared_norm(y, dims)
+            self._track(mean.detach(), squared.detach().sqrt())
         else:
-            mean, norm = self.running_mean, self.running_norm
+            mean, squared = self.running_mean, self.running_norm.square()
         shape = (1, -1, *[1] * (y.ndim - 2))  # (1, units, 1, 1)
-        scale = self.weight / (norm + self.eps)
+        scale = self.weight * torch.rsqrt(squared + self.eps)
         return (y - mean.reshape(shape)) * scale.reshape(shape) + self.bias.reshape(shape)
+
+    def _squared_norm(self, y: Tensor, dims: list[int]) -> Tensor:
+        """norm_p(y)^2 per unit, with finite derivatives of both orders where a unit is 0 throughout."""
+        if self.p == 2:
+            return y.square().mean(dims)
+        if math.isinf(self.p):
+            return y.abs().amax(dims).square()
+        power = y.abs().pow(self.p).mean(dims)
+        zero = power == 0  # x^(2/p) has no derivative there
+        return torch.where(zero, 0.0, torch.where(zero, 1.0, power).pow(2 / self.p))
 
     @torch.no_grad()
     def _track(self, mean: Tensor, norm: Tensor) -> None:
@@ -113,7 +122,7 @@ def lp(argument: str) -> Normalization:
     average = averages.get(p, f"(mean |y|^{p:g})^(1/{p:g})")
     return Normalization(
         name=f"lp:{p:g}",
-        formula=f"z = gamma (y - mean) / ({average} + 1e-5) + beta",
+        formula=f"z = gamma (y - mean) / sqrt(norm^2 + 1e-5) + beta, norm = {average}",
         source="Santurkar et al. 2018, arXiv 1805.11604, section 3.3",
         over="batch and space, per unit; the norm before the mean is subtracted",
         needs="at least 2 values per unit in training: batch size >= 2 (or space beyond 1x1)",

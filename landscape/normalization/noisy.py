@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from landscape.errors import UsageError
 from landscape.normalization.base import Normalization
 
-_SOURCE = "Santurkar et al. 2018, arXiv 1805.11604, section 2.2"
+_SOURCE = "Santurkar et al. 2018, arXiv 1805.11604, section 2.1"
 
 
 def noisy(a: Tensor) -> Tensor:
