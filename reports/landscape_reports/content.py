@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -243,8 +244,18 @@ def _table(table: Table) -> Data:
         "note": plain(table.note),
         "columns": [plain(c) for c in frame.columns],
         "numeric": numeric,
-        "rows": [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)],
+        "rows": [list(row) for row in zip(*(_column(frame.iloc[:, i]) for i in range(len(numeric))), strict=True)],
     }
+
+
+def _column(values: pd.Series[Any]) -> list[str]:
+    """Cells of a column: floats get as many decimals as the longest of them, so that points line up."""
+    cells = [_cell(value) for value in values]
+    if not pd.api.types.is_float_dtype(values.dtype) or any("×" in cell for cell in cells):
+        return cells
+    decimals = max((len(cell.partition(".")[2]) for cell in cells), default=0)
+    shown = [f"{v:,.{decimals}f}".replace("-", "−") if math.isfinite(v) else None for v in values.astype(float)]
+    return [new or old for new, old in zip(shown, cells, strict=True)]
 
 
 def _cell(value: Any) -> str:

@@ -189,8 +189,7 @@ def legend(
 def _abreast(lengths: Sequence[int], room: float = WIDTH - 0.3) -> int:
     """The most columns of labels, filled one column after the other as matplotlib does, that fit the width."""
     for columns in range(len(lengths), 1, -1):
-        rows = math.ceil(len(lengths) / columns)
-        widest = [max(lengths[i : i + rows]) for i in range(0, len(lengths), rows)]
-        if sum(0.48 + 0.06 * n for n in widest) <= room:
+        widest = [max(part) for part in np.array_split(lengths, columns)]
+        if sum(0.53 + 0.06 * n for n in widest) <= room:
             return columns
     return 1

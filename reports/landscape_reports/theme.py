@@ -89,9 +89,9 @@ ARMS: Final[Mapping[str, ArmStyle]] = {
 """Arms with a style of their own (Okabe and Ito's colours without the yellow, which fades on paper)."""
 
 OTHERS: Final = (
-    ArmStyle("#332288", "<", (0, (4, 1)), "//"),
+    ArmStyle("#332288", "<", (0, (4, 1)), "xx"),
     ArmStyle("#117733", ">", "-", "\\\\"),
-    ArmStyle("#AA4499", "h", (0, (2, 1)), "xx"),
+    ArmStyle("#AA4499", "h", (0, (2, 1)), "//"),
     ArmStyle("#999933", "d", (0, (7, 1.5, 1, 1.5)), ".."),
     ArmStyle("#661100", "p", (0, (1, 1)), "||"),
     ArmStyle("#44AA99", "8", (0, (5, 3)), "--"),

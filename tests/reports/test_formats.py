@@ -5,11 +5,14 @@ from __future__ import annotations
 import doctest
 import math
 
+import pandas as pd
 import pytest
 
 import landscape_reports.formats
 import landscape_reports.theme
-from landscape.analysis import Claim, Interval, Measure
+from landscape.analysis import Claim, Figure, Interval, Measure, Table
+from landscape_reports import draw
+from landscape_reports.content import _table
 from landscape_reports.formats import effect, fold, number, p_value, plain
 
 
@@ -60,3 +63,21 @@ def test_p_values(p: float, text: str) -> None:
 
 def test_plain_keeps_every_ordinary_sign() -> None:
     assert plain("a\nb\t\ud800é😀") == "a\nb\ufffd\ufffdé😀"
+
+
+def test_decimals_of_a_table_column_line_up() -> None:
+    frame = pd.DataFrame({"a": [0.991, 1.0, math.nan, math.inf], "b": [1, 2, 3, 4], "c": ["x", None, "y", "z"]})
+    rows = _table(Table("t", "T", frame))["rows"]
+    assert [row[0] for row in rows] == ["0.991", "1.000", "–", "∞"]
+    assert rows[1] == ["1.000", "2", "–"]
+
+
+@pytest.mark.parametrize("count", [2, 6, 7, 10, 23])
+def test_legends_stay_inside_the_page(count: int) -> None:
+    frame = pd.DataFrame({"x": 0.0, "y": 1.0, "arm": ["an arm " * (1 + i % 4) for i in range(count)]})
+    frame["arm"] += [str(i) for i in range(count)]
+    canvas = draw(Figure("f", "lines", frame, "t", "c", "a"))
+    canvas.draw_without_rendering()
+    box = canvas.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= canvas.bbox.x1
