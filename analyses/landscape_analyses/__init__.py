@@ -1,0 +1,17 @@
+"""The analyses, one per file: a grid, claims, tables and figures as data; no training and no drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from landscape.analysis import Analysis
+
+
+def _santurkar() -> Analysis:
+    from landscape_analyses.santurkar import SANTURKAR
+
+    return SANTURKAR
+
+
+#: The command line's name of an analysis -> a function that loads it.
+ANALYSES: dict[str, Callable[[], Analysis]] = {"santurkar": _santurkar}

@@ -1,0 +1,42 @@
+"""Santurkar et al. 2018, "How Does Batch Normalization Help Optimization?", re-examined.
+
+``grid`` says what is trained, ``claims`` what is decided, ``sections`` what is shown.
+"""
+
+from __future__ import annotations
+
+from landscape.analysis import Analysis
+from landscape_analyses.santurkar.claims import claims
+from landscape_analyses.santurkar.grid import paper, quick, standard
+from landscape_analyses.santurkar.sections import answer, headline, sections
+
+DEFINITIONS = {
+    "full loss": "L_m(w): mean of the training loss over fixed mini-batches of the training size, each with its own "
+    "batch statistics; an incomplete batch is dropped.",
+    "loss range": "max L - min L over the sweep w - eta g, eta in [1/2, 4] x lr, without eta = 0.",
+    "rise": "max(0, max L - L(w)) over the sweep: the part of the range that is not descent.",
+    "predictiveness": "max over the sweep of ||grad L(w - eta g) - g||.",
+    "effective smoothness (beta)": "max over the sweep of ||grad L(w - eta g) - g|| / (eta ||g||).",
+    "scale-invariant beta": "||D (grad L(w - eta D^2 g) - g)|| / (eta ||D g||) with D the norms of the filters (1 for "
+    "biases and affine parameters): unchanged when weights are rescaled without changing the function.",
+    "secant slope": "max |L(w - eta g) - L(w)| / (eta ||g||): a lower bound on the local Lipschitz constant.",
+    "lr beta": "learning rate times beta at eta = lr; about 2 at the edge of stability.",
+    "lr g'Hg/||g||^2": "learning rate times the curvature along the gradient, from one Hessian-vector product.",
+    "internal covariate shift": "Definition 2.1: ||G' - G||, G' the gradient of a layer after only the layers before "
+    "it took the optimizer's step, on the same batch; relative: over ||G||.",
+    "drift": "W1 distance of each unit's distribution between consecutive probes over its earlier standard deviation, "
+    "mean over units, at the input of the nonlinearity, on a fixed batch.",
+    "held-out": "loss and gradient of a mini-batch of the test split, along the gradient of the training mini-batch.",
+}
+
+SANTURKAR = Analysis(
+    name="santurkar",
+    question="Did batch normalization smooth the loss landscape of these networks, and is that why they train better?",
+    paper="Santurkar, Tsipras, Ilyas, Madry 2018, How Does Batch Normalization Help Optimization? (arXiv 1805.11604)",
+    presets={"quick": quick, "standard": standard, "paper": paper},
+    claims=claims,
+    sections=sections,
+    headline=headline,
+    answer=answer,
+    definitions=DEFINITIONS,
+)

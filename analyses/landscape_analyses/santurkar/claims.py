@@ -1,0 +1,302 @@
+"""The claims of Santurkar et al. 2018, declared before anything is run.
+
+Candidates come from the paper's figures; each is put so that data can contradict it, and so that two
+identical arms do not pass for free. Where a claim is true of identical arms by its nature ("about the
+same"), it is an equivalence with a margin, and its note says so.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from landscape.analysis import Claim, Measure
+from landscape.experiment import Experiment
+
+PAPER = "Santurkar et al. 2018 (arXiv 1805.11604)"
+SHALLOW = "Yao et al. 2020 (PyHessian): batch normalization does not necessarily smooth, least in shallow nets."
+RATES = "De & Smith 2020: at small batch the best rates with and without it are similar."
+SCALE = "Raw distances depend on the scale of the weights; read the scale-invariant claim beside this one."
+GHORBANI = "Ghorbani et al. 2019: the effect is tied to mini-batch statistics; with population statistics it goes."
+EXPLODE = "Yang et al. 2019: batch normalization causes gradient explosion at initialization."
+MARGIN_FOLD = math.log10(2.0)
+POINTS = 0.03
+
+
+def _path(quantity: str, variant: str = "gradient/scaled", batch: str = "same") -> Measure:
+    return Measure("gradient_path", quantity, variant=variant, batch=batch)
+
+
+def _training(quantity: str) -> Measure:
+    return Measure("training", quantity, batch="")
+
+
+def claims(experiment: Experiment) -> tuple[Claim, ...]:
+    """Every claim that this experiment can decide: those whose study and arms it has."""
+    studies = {study.name: {arm.label for arm in study.arms} for study in experiment.studies}
+    declared = (*_training_claims(), *_smoothness_claims(), *_shift_claims(experiment), *_linear_claims())
+    return tuple(
+        claim
+        for claim in declared
+        if claim.study in studies and {claim.arm, claim.reference or claim.arm} <= studies[claim.study]
+    )
+
+
+def _training_claims() -> tuple[Claim, ...]:
+    def accuracy(id: str, statement: str, quantity: str, arm: str = "batch", **rest: Any) -> Claim:
+        settings: dict[str, Any] = {"supports": "larger", "scale": "difference", "window": "end"}
+        settings |= {"needs_training": False, "source": f"{PAPER}, figures 1, 2 and 13"}
+        return Claim(id, statement, "conv", _training(quantity), arm, **(settings | rest))
+
+    same = "About the same is also true of identical arms: an equivalence within 3 points."
+    return (
+        accuracy(
+            "A-speed",
+            "Batch normalization trains faster: higher training accuracy, averaged over steps.",
+            "train_accuracy",
+            window="all",
+            reduce="mean",
+            published="a large gap at both rates (figure 1)",
+            counter_evidence=RATES,
+        ),
+        accuracy(
+            "A-acc",
+            "Batch normalization ends at a higher test accuracy.",
+            "test_accuracy",
+            published="+3 points: 83 % against 80 % on CIFAR-10, no augmentation",
+            counter_evidence="De & Smith 2020: SkipInit reaches 94.3 % against 94.6 % with batch normalization.",
+        ),
+        Claim(
+            "A-lr",
+            "At the largest rate, batch normalization ends at a lower training loss.",
+            "conv",
+            _training("full_loss"),
+            "batch",
+            window="end",
+            needs_training=False,
+            rate="largest",
+            source=f"{PAPER}, figure 1",
+            counter_evidence=RATES,
+        ),
+        accuracy(
+            "A-noisy1",
+            "Noisy batch normalization still trains better than the standard net: higher mean training accuracy.",
+            "train_accuracy",
+            "noisy-batch",
+            window="all",
+            reduce="mean",
+        ),
+        accuracy(
+            "A-noisy1b",
+            "Noisy batch normalization ends within 3 points of training accuracy of batch normalization.",
+            "train_accuracy",
+            "noisy-batch",
+            reference="batch",
+            kind="equivalence",
+            boundary=POINTS,
+            note=same,
+        ),
+        accuracy(
+            "A-noisy3",
+            "The same noise stops the standard net from training: at most chance + 5 points.",
+            "train_accuracy",
+            "noise",
+            reference=None,
+            supports="smaller",
+            scale="value",
+            kind="threshold",
+            boundary=-0.15,
+            published="the standard net with noise does not train at all",
+        ),
+        *(
+            accuracy(
+                f"A-{name}-acc",
+                f"{norm} normalization ends within 3 points of test accuracy of batch normalization.",
+                "test_accuracy",
+                norm,
+                reference="batch",
+                kind="equivalence",
+                boundary=POINTS,
+                note=same,
+            )
+            for name, norm in (("l1", "lp:1"), ("l2", "lp:2"), ("linf", "lp:inf"))
+        ),
+    )
+
+
+def _smoothness_claims() -> tuple[Claim, ...]:
+    def smoother(id: str, statement: str, measure: Measure, window: str, arm: str = "batch", **rest: Any) -> Claim:
+        settings: dict[str, Any] = {"matched": True, "landscape": True, "window": window}
+        settings |= {"source": f"{PAPER}, figure 4", "counter_evidence": SHALLOW}
+        return Claim(id, statement, "conv", measure, arm, **(settings | rest))
+
+    return (
+        smoother(
+            "A-range",
+            "The loss varies less along the gradient, early in training.",
+            _path("loss_range"),
+            "early",
+            note="A large drop counts as variation too; the report shows rise and drop apart.",
+        ),
+        smoother(
+            "A-pred",
+            "The gradient is more predictive, early in training: it changes less along its own direction.",
+            _path("predictiveness"),
+            "early",
+            published="close to two orders of magnitude, early in training",
+            note=SCALE,
+        ),
+        smoother("A-beta", "The effective smoothness is better (smaller beta).", _path("effective_smoothness"), "all"),
+        smoother(
+            "A-beta-inv",
+            "Beta is smaller when measured so that rescaling the weights can't change it.",
+            _path("effective_smoothness", "scale-invariant/scaled"),
+            "all",
+            source="scale-invariant form of figure 4c; not in the paper",
+            counter_evidence=f"{SHALLOW} {EXPLODE}",
+        ),
+        smoother(
+            "A-pred-held",
+            "The gradient of a held-out batch changes less, too, along the mini-batch gradient.",
+            _path("predictiveness", batch="held-out"),
+            "early",
+            source="figure 4b on another batch; not in the paper",
+            counter_evidence=GHORBANI,
+        ),
+        *(
+            smoother(
+                f"A-{name}-beta",
+                f"{norm} normalization smooths too: smaller beta than without normalization.",
+                _path("effective_smoothness"),
+                "all",
+                norm,
+                source=f"{PAPER}, figures 11 and 12",
+            )
+            for name, norm in (("l1", "lp:1"), ("l2", "lp:2"), ("linf", "lp:inf"))
+        ),
+    )
+
+
+def _shift_claims(experiment: Experiment) -> tuple[Claim, ...]:
+    layers = predeclared(experiment, "conv", "covariate_shift")
+    sites = tuple(f"{layer.removesuffix('.linear')}.activation" for layer in layers)
+    drift = Measure("activations", "shift_previous", variant="nonlinearity input", batch="fixed", layers=sites)
+    return (
+        Claim(
+            "A-ICS",
+            "Batch normalization does not reduce internal covariate shift: it is larger, relative to the gradient.",
+            "conv",
+            Measure("covariate_shift", "relative", layers=layers),
+            "batch",
+            supports="larger",
+            matched=True,
+            source=f"{PAPER}, figure 3a and Definition 2.1",
+            published="similar or larger with batch normalization",
+            note="Put as strictly larger: 'similar' would be true of identical arms. Required in every layer named.",
+        ),
+        Claim(
+            "A-drift",
+            "Activation distributions drift about as much with batch normalization: within a factor of 2.",
+            "conv",
+            drift,
+            "batch",
+            supports="larger",
+            kind="equivalence",
+            boundary=MARGIN_FOLD,
+            source=f"{PAPER}, figure 1c",
+            published="only mildly different, judged by eye",
+            counter_evidence="Ioffe & Szegedy 2015: percentiles move far less with batch normalization.",
+            note="About the same is also true of identical arms: an equivalence within a factor of 2.",
+        ),
+        Claim(
+            "A-noisy2",
+            "Noisy batch normalization has less stable activations than the standard net.",
+            "conv",
+            drift,
+            "noisy-batch",
+            supports="larger",
+            source=f"{PAPER}, figures 2 and 7",
+            published="the least stable distributions of all three",
+        ),
+    )
+
+
+def _linear_claims() -> tuple[Claim, ...]:
+    def linear(id: str, statement: str, measure: Measure, **rest: Any) -> Claim:
+        settings: dict[str, Any] = {"arm": "batch", "source": f"{PAPER}, figure 9", "counter_evidence": SHALLOW}
+        return Claim(id, statement, "dln", measure, **(settings | rest))
+
+    cosine = Measure("covariate_shift", "cosine", layers=("fc17.linear",))
+    figure = f"{PAPER}, figure 3b"
+    window = (
+        "The answer depends on the learning rate, the reduction of the loss, the samples and the layer; see the table."
+    )
+    return (
+        linear(
+            "A-ICS-DLN1",
+            "The standard deep linear net has almost no covariate shift: cosine above 0.9 at layer 17.",
+            cosine,
+            arm="none",
+            reference=None,
+            supports="larger",
+            scale="value",
+            kind="threshold",
+            boundary=0.9,
+            source=figure,
+            counter_evidence="",
+            note=window,
+            needs_training=False,
+        ),
+        linear(
+            "A-ICS-DLN2",
+            "With batch normalization G and G' are nearly uncorrelated: cosine below 0.6 at layer 17.",
+            cosine,
+            reference=None,
+            supports="smaller",
+            scale="value",
+            kind="threshold",
+            boundary=-0.6,
+            source=figure,
+            counter_evidence="",
+            note=window,
+            needs_training=False,
+        ),
+        linear(
+            "A-ICS-DLN3",
+            "And yet the deep linear net with batch normalization ends at a lower loss.",
+            _training("full_loss"),
+            window="end",
+            source=figure,
+            counter_evidence="",
+            needs_training=False,
+        ),
+        linear(
+            "A-lp-DLN",
+            "On the deep linear net lp:1 ends at a lower loss than batch normalization.",
+            _training("full_loss"),
+            arm="lp:1",
+            reference="batch",
+            window="end",
+            source=f"{PAPER}, figure 13",
+            counter_evidence="lp:1 leaves a larger output scale (1.25 against 1), which alone can explain it.",
+            needs_training=False,
+        ),
+        *(
+            linear(f"A-{name}-DLN", statement, _path(quantity), window="all", matched=True, landscape=True)
+            for name, statement, quantity in (
+                ("range", "On the deep linear net the loss varies less along the gradient.", "loss_range"),
+                ("pred", "On the deep linear net the gradient is more predictive.", "predictiveness"),
+                ("beta", "On the deep linear net the effective smoothness is better.", "effective_smoothness"),
+            )
+        ),
+    )
+
+
+def predeclared(experiment: Experiment, study: str, probe: str) -> tuple[str, ...]:
+    """The layers that a study's probe was told to measure: they are fixed before the run."""
+    for one in experiment.studies:
+        if one.name == study:
+            for spec in one.probes:
+                if spec.name == probe and spec.options.get("layers"):
+                    return tuple(spec.options["layers"])
+    return ("",)

@@ -1,0 +1,138 @@
+"""What is trained: the pairs of Santurkar et al. 2018, at three sizes.
+
+Rates and initialization are chosen so that both arms train: an untrained net is flat and would look
+smooth. He initialization, since Glorot leaves the plain net on a plateau for over a hundred steps on
+digits; the paper preset keeps the paper's Glorot.
+"""
+
+from __future__ import annotations
+
+from landscape.experiment import Arm, Experiment, Options, ProbeSpec, Spec, Study
+
+#: Three step sizes of [1/2, 4] x lr where a full sweep would cost too much.
+THREE = (0.5, 2.0**0.5, 4.0)
+#: The deep linear net's range in the paper, [1/100, 30] x lr.
+LINEAR = (0.01, 0.1, 1.0, 5.0, 10.0, 30.0)
+PAIR = ("none", "batch")
+
+
+def quick() -> Experiment:
+    """Digits and a small convolutional net: minutes on two cores."""
+    conv = _conv(
+        Spec("convnet"), Spec("digits"), rates=(0.03, 0.1, 0.3), layers=("conv3", "conv5"), steps=200, seeds=5, every=10
+    )
+    return Experiment("santurkar-quick", (conv, _linear((1e-5, 1e-4, 1e-3), 1e-4, steps=1000, every=50, seeds=5)))
+
+
+def standard() -> Experiment:
+    """CIFAR-10 and a narrow VGG-A: most of an hour on two cores, minutes on a GPU."""
+    conv = _conv(
+        Spec("vgg", {"width": 8}),
+        Spec("cifar10"),
+        rates=(0.03, 0.1, 0.3),
+        layers=("conv5", "fc2"),
+        steps=1500,
+        seeds=5,
+        every=50,
+        full_batches=10,
+    )
+    return Experiment("santurkar-standard", (conv, _linear((1e-5, 1e-4, 1e-3), 1e-4, steps=5000, every=250, seeds=5)))
+
+
+def paper() -> Experiment:
+    """The paper's settings: full VGG-A, 15,000 steps, Glorot; the deep linear net at 1e-6. For a GPU."""
+    conv = _conv(
+        Spec("vgg", {"init": "glorot"}),
+        Spec("cifar10"),
+        rates=(0.03, 0.1, 0.5),
+        layers=("conv5", "fc2"),
+        steps=15000,
+        seeds=5,
+        every=250,
+        full_batches=50,
+    )
+    return Experiment(
+        "santurkar-paper", (conv, _linear((1e-6, 1e-5, 1e-4, 1e-3), 1e-5, steps=10000, every=500, seeds=5))
+    )
+
+
+def _conv(
+    model: Spec,
+    data: Spec,
+    *,
+    rates: tuple[float, ...],
+    layers: tuple[str, str],
+    steps: int,
+    seeds: int,
+    every: int,
+    full_batches: int | None = None,
+) -> Study:
+    """The convolutional study: the pair at every rate, the other arms at the primary one."""
+    primary = 0.1
+    fixed = tuple(primary * m for m in THREE)
+    weights = [f"{layer}.linear" for layer in layers]
+
+    def path(every: int, **options: object) -> ProbeSpec:
+        return ProbeSpec("gradient_path", every=every, arms=PAIR, options=options)
+
+    def short(**options: object) -> Options:
+        return {"multiples": THREE, **options}
+
+    return Study(
+        name="conv",
+        model=model,
+        data=data,
+        arms=(
+            Arm("none"),
+            Arm("batch"),
+            *(Arm(norm, learning_rates=(primary,)) for norm in ("noisy-batch", "noise", "lp:1", "lp:2", "lp:inf")),
+        ),
+        learning_rates=rates,
+        primary_rate=primary,
+        seeds=tuple(range(seeds)),
+        steps=steps,
+        batch_size=128,
+        evaluate_every=every,
+        full_batches=full_batches,
+        probes=(
+            ProbeSpec("gradient_path", every=every),
+            path(2 * every, step_sizes=fixed),
+            path(every, **short(on="held-out")),
+            path(2 * every, **short(direction="scale-invariant")),
+            path(2 * every, **short(direction="random")),
+            ProbeSpec(
+                "gradient_path",
+                at=tuple(round(steps * k / 4 / every) * every for k in range(4)),
+                arms=PAIR,
+                options=short(on="full"),
+            ),
+            ProbeSpec("curvature", every=every),
+            ProbeSpec("covariate_shift", every=every, arms=PAIR, options={"layers": weights}),
+            ProbeSpec("activations", every=every, options={"layers": list(layers)}),
+        ),
+    )
+
+
+def _linear(rates: tuple[float, ...], primary: float, *, steps: int, every: int, seeds: int) -> Study:
+    """The deep linear net by full-batch gradient descent, over the window of learning rates."""
+    return Study(
+        name="dln",
+        model=Spec("deep_linear"),
+        data=Spec("gaussian-regression"),
+        arms=(
+            Arm("none"),
+            Arm("batch"),
+            *(Arm(norm, learning_rates=(primary,)) for norm in ("lp:1", "lp:2", "lp:inf")),
+        ),
+        learning_rates=rates,
+        primary_rate=primary,
+        seeds=tuple(range(seeds)),
+        steps=steps,
+        batch_size=None,
+        evaluate_every=every,
+        probes=(
+            ProbeSpec("gradient_path", every=every, options={"multiples": LINEAR}),
+            ProbeSpec("curvature", every=every),
+            ProbeSpec("covariate_shift", every=every, arms=PAIR, options={"layers": ["fc9.linear", "fc17.linear"]}),
+        ),
+    )
