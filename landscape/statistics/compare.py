@@ -49,7 +49,7 @@ def compare(
         runs: all runs.
     """
     pairs, without = _pairs(study, compared, rates, runs)
-    left_out = f"; seeds {_listed(without)} left out: a run is missing" if without else ""
+    left_out = _note(without, "left out: a run is missing") + _divergence(compared, pairs)
     if len(pairs) < FEWEST_SEEDS:
         return Comparison(*rates, "not measured", f"{len(pairs)} seeds have every run, 3 are needed{left_out}")
     values = {
@@ -82,10 +82,10 @@ def _decided(
     decisions = {layer: decide_seeds(claim, by_seed) for layer, by_seed in values.items()}
     verdict, layer, p_value = joined(decisions)
     decision, used = decisions[layer], measured(values[layer])
-    dropped = {seed for by_seed in values.values() for seed, v in by_seed.items() if v.state == "untrained"}
     reason = decision.reason + _in_layer(layer) + left_out
-    if dropped:
-        reason += f"; seeds {_listed(dropped)} left out: untrained"
+    for state, why in (("untrained", "untrained"), ("missing", "no measurement in the window")):
+        dropped = {seed for by_seed in values.values() for seed, v in by_seed.items() if v.state == state}
+        reason += _note(dropped, f"left out: {why}")
     flags = [] if all(_plateau_known(pair) for pair in pairs.values()) else [PLATEAU_FLAG]
     if claim.landscape:
         spans = {seed: value.span for seed, value in used.items() if value.span is not None}
@@ -188,6 +188,20 @@ def _absence(claim: Claim, layer: str, present: int, pairs: Mapping[int, Pair]) 
     }
     there = f"; there is {', '.join(sorted(others)[:4])}" if others and not present else ""
     return f"{wanted} was measured in {present} seeds, and {FEWEST_SEEDS} are needed{there}"
+
+
+def _divergence(compared: Sequence[Arm], pairs: Mapping[int, Pair]) -> str:
+    """Which arms diverged, in which seeds: a result, whatever the verdict."""
+    notes = ""
+    for place, arm in enumerate(compared):
+        runs = {seed: pair[place] for seed, pair in pairs.items()}
+        diverged = [seed for seed, run in runs.items() if run is not None and run.diverged_at is not None]
+        notes += _note(diverged, f"of {arm.label} diverged")
+    return notes
+
+
+def _note(seeds: Sequence[int] | set[int], what: str) -> str:
+    return f"; seeds {_listed(seeds)} {what}" if seeds else ""
 
 
 def _in_layer(layer: str) -> str:

@@ -33,15 +33,13 @@ def interval(values: Sequence[float], level: float = 0.95) -> Interval:
     n, nan = len(x), float("nan")
     if n == 0:
         return Interval(0, nan, nan, nan, nan, level)
+    if n == 1:
+        return Interval(1, float(x[0]), nan, nan, nan, level)
+    if (x == x[0]).all():  # said exactly: the rounded mean of equal numbers is not that number
+        return Interval(n, float(x[0]), 0.0, float(x[0]), float(x[0]), level)
     if not np.isfinite(x).all():
-        if (x == x[0]).all():
-            value = float(x[0])
-            bounds = (value, value) if n > 1 else (nan, nan)
-            return Interval(n, value, 0.0, *bounds, level)
         return Interval(n, nan, float("inf"), float("-inf"), float("inf"), level)
     mean = float(x.mean())
-    if n == 1:
-        return Interval(1, mean, nan, nan, nan, level)
     sd = float(x.std(ddof=1))
     half = float(stdtrit(n - 1, 0.5 + level / 2)) * sd / math.sqrt(n)
     return Interval(n, mean, sd, mean - half, mean + half, level)
