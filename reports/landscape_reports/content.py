@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
-from landscape.analysis import Claim, Comparison, Figure, Interval, Report, Section, Table, Verdict
+from landscape.analysis import Claim, Comparison, Figure, Interval, Report, Section, Verdict
 from landscape_reports.figures import caption, is_empty
 from landscape_reports.formats import NOTHING, boundary, effect, fold, number, p_value, plain
+from landscape_reports.methods import RULE, false_holds
+from landscape_reports.tables import table_data
 from landscape_reports.theme import verdict_style
 
 Data = dict[str, Any]
-
-RULE = (
-    (
-        "one number per seed",
-        "Seeds are the only replicates. s is the median (or mean) over the claim's window of the comparison of the arm "
-        "with its reference, oriented so that positive s supports the claim. Intervals are two-sided 95 % t intervals "
-        "of the mean of s over seeds.",
-    ),
-    (
-        "holds",
-        "the lower end lies above the claim's boundary, by step and, where the claim asks for it, at matched full "
-        "loss too. An equivalence claim holds when its 90 % interval lies inside ± its boundary.",
-    ),
-    ("fails", "an upper end lies below the boundary, by step or at matched loss."),
-    ("undecided", "neither."),
-    ("not measured", "fewer than three seeds."),
-    ("untrained", "no step is left at which the full loss of both arms is below 95 % of the loss of chance."),
-    (
-        "confounded",
-        "the step size, not the landscape, sets a measure of smoothness in both arms, or in the smoother one only.",
-    ),
-    (
-        "matched loss",
-        "compares at equal full loss inside the range that both arms pass through. It does not correct the "
-        "comparison by step, since the loss is itself moved by the arm: both are shown.",
-    ),
-    (
-        "rates",
-        "the verdict is the one at equal learning rate; the one at each arm's best learning rate stands beside it.",
-    ),
-    (
-        "effect",
-        "log ratios are printed as x-fold (2.3× reads: 2.3 times in the direction that the claim states), "
-        "others in the unit of the measure.",
-    ),
-)
 
 
 def document(report: Report, images: Mapping[int, Data]) -> Data:
@@ -74,19 +37,10 @@ def document(report: Report, images: Mapping[int, Data]) -> Data:
         "sections": [_section(s, by_id, images) for s in sections],
         "definitions": _pairs(report.definitions),
         "settings": _pairs(report.settings),
-        "rule": [*([name, text] for name, text in RULE), ["false holds", _errors(report)]],
+        "rule": [*([name, text] for name, text in RULE), ["false holds", false_holds(len(report.verdicts))]],
         "cost": _pairs(report.cost),
         "failures": [plain(f) for f in report.failures],
     }
-
-
-def _errors(report: Report) -> str:
-    count = len(report.verdicts)
-    word = "claim" if count == 1 else "claims"
-    return (
-        f"{count} {word}: were each exactly at its boundary, {number(0.025 * count, 2)} would be expected to hold "
-        "falsely (0.025 each). Holm's adjustment over all of them stands beside each p-value and changes no verdict."
-    )
 
 
 def _pairs(values: Mapping[str, str]) -> list[list[str]]:
@@ -118,6 +72,7 @@ def _row(verdict: Verdict) -> Data:
         "statement": plain(claim.statement),
         "badge": badge(verdict.verdict),
         "effect": effect(claim, equal.by_step or equal.at_matched_loss),
+        "matched": effect(claim, equal.at_matched_loss) if equal.by_step and equal.at_matched_loss else "",
         "seeds": _seeds(equal),
         "best": badge(best.verdict) if best is not None else None,
     }
@@ -130,7 +85,7 @@ def _section(section: Section, by_id: Mapping[str, Verdict], images: Mapping[int
         "claims": [_claim(by_id[c]) for c in section.claims if c in by_id],
         "missing": [plain(c) for c in section.claims if c not in by_id],
         "figures": [_figure(figure, images) for figure in section.figures],
-        "tables": [_table(table) for table in section.tables],
+        "tables": [table_data(table) for table in section.tables],
     }
 
 
@@ -234,33 +189,3 @@ def _figure(figure: Figure, images: Mapping[int, Data]) -> Data:
         "alt": plain(figure.alt or figure.title or figure.name),
         "empty": is_empty(figure),
     }
-
-
-def _table(table: Table) -> Data:
-    frame = table.frame
-    numeric = [bool(pd.api.types.is_numeric_dtype(dtype)) for dtype in frame.dtypes]
-    return {
-        "title": plain(table.title),
-        "note": plain(table.note),
-        "columns": [plain(c) for c in frame.columns],
-        "numeric": numeric,
-        "rows": [list(row) for row in zip(*(_column(frame.iloc[:, i]) for i in range(len(numeric))), strict=True)],
-    }
-
-
-def _column(values: pd.Series[Any]) -> list[str]:
-    """Cells of a column: floats get as many decimals as the longest of them, so that points line up."""
-    cells = [_cell(value) for value in values]
-    if not pd.api.types.is_float_dtype(values.dtype) or any("×" in cell for cell in cells):
-        return cells
-    decimals = max((len(cell.partition(".")[2]) for cell in cells), default=0)
-    shown = [f"{v:,.{decimals}f}".replace("-", "−") if math.isfinite(v) else None for v in values.astype(float)]
-    return [new or old for new, old in zip(shown, cells, strict=True)]
-
-
-def _cell(value: Any) -> str:
-    if value is None or value is pd.NA or value is pd.NaT:
-        return NOTHING
-    if isinstance(value, float):
-        return number(value, 6)
-    return plain(value)

@@ -12,8 +12,8 @@ import landscape_reports.formats
 import landscape_reports.theme
 from landscape.analysis import Claim, Figure, Interval, Measure, Table
 from landscape_reports import draw
-from landscape_reports.content import _table
 from landscape_reports.formats import effect, fold, number, p_value, plain
+from landscape_reports.tables import table_data
 
 
 @pytest.mark.parametrize("module", [landscape_reports.formats, landscape_reports.theme])
@@ -67,7 +67,7 @@ def test_plain_keeps_every_ordinary_sign() -> None:
 
 def test_decimals_of_a_table_column_line_up() -> None:
     frame = pd.DataFrame({"a": [0.991, 1.0, math.nan, math.inf], "b": [1, 2, 3, 4], "c": ["x", None, "y", "z"]})
-    rows = _table(Table("t", "T", frame))["rows"]
+    rows = table_data(Table("t", "T", frame))["rows"]
     assert [row[0] for row in rows] == ["0.991", "1.000", "–", "∞"]
     assert rows[1] == ["1.000", "2", "–"]
 

@@ -54,7 +54,7 @@ def test_page_one_holds_question_answer_and_every_verdict(pages: list[str]) -> N
     for v in report.verdicts:
         assert v.claim.id in pages[0]
         assert f"{v.verdict}" in pages[0]
-    assert "8.91× [7.08, 11.2]" in pages[0]
+    assert "8.91× [7.08, 11.2] at equal loss 6.46× [5.13, 8.13]" in pages[0]
     assert "Figure 1" in pages[0]
 
 

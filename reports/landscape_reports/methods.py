@@ -1,0 +1,51 @@
+"""The rule by which claims are decided, in the words that the report prints."""
+
+from __future__ import annotations
+
+from landscape_reports.formats import number
+
+RULE = (
+    (
+        "one number per seed",
+        "Seeds are the only replicates. s is the median (or mean) over the claim's window of the comparison of the arm "
+        "with its reference, oriented so that positive s supports the claim. Intervals are two-sided 95 % t intervals "
+        "of the mean of s over seeds.",
+    ),
+    (
+        "holds",
+        "the lower end lies above the claim's boundary, by step and, where the claim asks for it, at matched full "
+        "loss too. An equivalence claim holds when its 90 % interval lies inside ± its boundary.",
+    ),
+    ("fails", "an upper end lies below the boundary, by step or at matched loss."),
+    ("undecided", "neither."),
+    ("not measured", "fewer than three seeds."),
+    ("untrained", "no step is left at which the full loss of both arms is below 95 % of the loss of chance."),
+    (
+        "confounded",
+        "the step size, not the landscape, sets a measure of smoothness in both arms, or in the smoother one only.",
+    ),
+    (
+        "matched loss",
+        "compares at equal full loss inside the range that both arms pass through. It does not correct the "
+        "comparison by step, since the loss is itself moved by the arm: both are shown.",
+    ),
+    (
+        "rates",
+        "the verdict is the one at equal learning rate; the one at each arm's best learning rate stands beside it.",
+    ),
+    (
+        "effect",
+        "log ratios are printed as x-fold (2.3× reads: 2.3 times in the direction that the claim states), "
+        "others in the unit of the measure.",
+    ),
+)
+"""Verdict or notion -> its meaning."""
+
+
+def false_holds(count: int) -> str:
+    """How many of ``count`` claims would be expected to hold falsely, in a sentence."""
+    word = "claim" if count == 1 else "claims"
+    return (
+        f"{count} {word}: were each exactly at its boundary, {number(0.025 * count, 2)} would be expected to hold "
+        "falsely (0.025 each). Holm's adjustment over all of them stands beside each p-value and changes no verdict."
+    )
