@@ -159,6 +159,8 @@ def cut(frame: pd.DataFrame, wanted: Collection[str]) -> dict[RunKey, RunData]:
     if missing:
         raise UsageError(f"this is not a long table of measurements: it has no column {', '.join(missing)}")
     rows = frame.loc[frame["quantity"].isin(list(wanted)), columns]
+    if rows.empty:
+        return {}
     # A text file reads "" back as NaN, and a column of nothing else as floats.
     empty = [name for name in _WORDS if rows[name].isna().any()]
     rows = rows.assign(**{name: rows[name].astype(object).fillna("") for name in empty})
