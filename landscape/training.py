@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape.cost import cost_in_passes, count_layers
 from landscape.data import Dataset, load_data
 from landscape.errors import UsageError, nearest
 from landscape.experiment import Run, Spec, Study
@@ -217,6 +218,8 @@ def _train(
     store.append(study.steps, run.learning_rate, end)
     store.put_cost("seconds", time.perf_counter() - began)
     store.put_cost("probe_seconds", probing)
+    tests = -(-len(feed.test[0]) // feed.size)
+    store.put_cost("passes", cost_in_passes(run, full=len(full.batches), test=tests, layers=count_layers(model)))
     store.put_cost("peak_memory_mib", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     progress(Progress(study.steps, study.steps, float(end[0].value), run.learning_rate))
 

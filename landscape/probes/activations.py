@@ -382,6 +382,10 @@ class ActivationsProbe:
         self._first: ActivationStatistics | None = None
         self._previous: ActivationStatistics | None = None
 
+    def passes(self, full: int, layers: int) -> float:
+        """Forward+backward passes of one measurement: ``full`` batches in the full loss, so many ``layers``."""
+        return 1 / 3
+
     def measure(self, moment: Moment) -> Iterable[Measurement]:
         """One forward pass at this moment."""
         batch = moment.batches.get("fixed", moment.batch)

@@ -209,6 +209,10 @@ class CovariateShiftProbe:
     def __init__(self, layers: Sequence[str] | None = None, statistics: str = "batch") -> None:
         self.layers, self.statistics = layers, statistics
 
+    def passes(self, full: int, layers: int) -> float:
+        """Forward+backward passes of one measurement: ``full`` batches in the full loss, so many ``layers``."""
+        return 2 + (layers - 1 if self.layers is None else len(self.layers))
+
     def measure(self, moment: Moment) -> Iterable[Measurement]:
         """One step on a copy, one gradient per layer."""
         if moment.optimizer is None:

@@ -84,6 +84,10 @@ class CurvatureProbe:
     def __init__(self, on: str = "same", statistics: str = "batch") -> None:
         self.on, self.statistics = on, statistics
 
+    def passes(self, full: int, layers: int) -> float:
+        """Forward+backward passes of one measurement: ``full`` batches in the full loss, so many ``layers``."""
+        return 3.0 * (full if self.on == "full" else 1)
+
     def measure(self, moment: Moment) -> Iterable[Measurement]:
         """One Hessian-vector product at this moment."""
         batch = moment.batch if self.on == "same" else moment.batches[self.on]

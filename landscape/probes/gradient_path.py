@@ -326,6 +326,13 @@ class GradientPathProbe:
         self.direction, self.on, self.statistics = direction, on, statistics
         self.step_sizes, self.multiples = step_sizes, multiples
 
+    def passes(self, full: int, layers: int) -> float:
+        """Forward+backward passes of one measurement: ``full`` batches in the full loss, so many ``layers``."""
+        points = len(self.step_sizes or self.multiples or DEFAULT_MULTIPLES) + 1
+        if self.on == "same":
+            return points
+        return 1 + points * (full if self.on == "full" else 1)
+
     def measure(self, moment: Moment) -> Iterable[Measurement]:
         """Sweep at this moment."""
         sizes = self.step_sizes
