@@ -6,7 +6,7 @@ import os
 import sqlite3
 import warnings
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -233,7 +233,9 @@ class RunStore:
     def fail(self, reason: str) -> None:
         """Mark the run as failed; its measurements and checkpoint are kept."""
         if self._connection is not None:
-            self._fold()
+            # If the disk is full, they stay in the log, and the status may still find room.
+            with suppress(StoreError):
+                self._fold()
         with store_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self._status, {"status": "failed", "reason": reason})

@@ -59,7 +59,7 @@ def train_slowly(run, store, **others):
 def train_for_ever(run, store, *, data_dir, **others):
     """Tells its process id and goes on until it is ended."""
     Path(data_dir, f"{run.key}.pid").write_text(str(os.getpid()))
-    train(run, store, data_dir=data_dir, pause=30.0, **others)
+    train(run, store, data_dir=data_dir, pause=300.0, **others)
 
 
 def die():

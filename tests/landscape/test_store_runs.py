@@ -3,7 +3,9 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd  # imported here: a test below can't read the site-packages of root
@@ -317,27 +319,28 @@ def test_no_measurements_yet(tmp_path):
 
 
 @pytest.fixture
-def read_only(tmp_path_factory):
+def read_only():
     """Makes a folder unwritable for us, who are perhaps root, whom permissions don't bind."""
-    root = tmp_path_factory.mktemp("open")
-    for folder in (root, *root.parents[:2]):
+    # Not below tmp_path, which is closed to anybody but its owner.
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        yield root, unwritable
+
+
+@contextmanager
+def unwritable(folder):
+    folder.chmod(0o555)
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
         folder.chmod(0o755)
-
-    @contextmanager
-    def locked(folder):
-        folder.chmod(0o555)
-        for path in folder.iterdir():
-            path.chmod(0o444)
-        user = os.geteuid()
-        if user == 0:
-            os.seteuid(65534)
-        try:
-            yield
-        finally:
-            os.seteuid(user)
-            folder.chmod(0o755)
-
-    return root, locked
 
 
 def test_finished_run_is_read_in_a_read_only_folder(read_only):
