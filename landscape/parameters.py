@@ -36,7 +36,7 @@ class Parameters:
         tensors: the parameters themselves.
 
     Raises:
-        ProbeError: no trainable parameters, lazy ones, several devices, FSDP, DTensor or DDP.
+        ProbeError: no trainable parameters, several devices, FSDP, DTensor or DDP.
         UsageError: ``select`` matches nothing.
 
     >>> Parameters(nn.Linear(3, 2)).numel
@@ -160,7 +160,5 @@ def _check(model: nn.Module) -> None:
                     "(for example model.module) in one process"
                 )
     for name, p in model.named_parameters():
-        if isinstance(p, nn.parameter.UninitializedParameter):
-            raise ProbeError(f"parameter {name!r} is lazy and has no values yet: run one forward pass first")
         if type(p).__name__ == "DTensor" or type(p.data).__name__ == "DTensor":
             raise ProbeError(f"parameter {name!r} is a DTensor, spread over several devices: probe an unsharded copy")

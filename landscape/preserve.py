@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape.errors import ProbeError
+
 _probing: ContextVar[int] = ContextVar("landscape_probing", default=0)
 
 # Kept by torch itself; a snapshot restores what they hold, not the containers.
@@ -126,6 +128,8 @@ class Snapshot:
 
     def __init__(self, model: nn.Module) -> None:
         self.parameters = list(model.parameters())
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in self.parameters):
+            raise ProbeError(f"{type(model).__name__} has lazy parameters without values: run one forward pass first")
         self.values = [p.detach().clone() for p in self.parameters]
         self.gradients = [p.grad for p in self.parameters]
         self._flags = [p.requires_grad for p in self.parameters]
