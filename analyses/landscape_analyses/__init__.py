@@ -13,5 +13,11 @@ def _santurkar() -> Analysis:
     return SANTURKAR
 
 
+def _pairs() -> Analysis:
+    from landscape_analyses.pairs import PAIRS
+
+    return PAIRS
+
+
 #: The command line's name of an analysis -> a function that loads it.
-ANALYSES: dict[str, Callable[[], Analysis]] = {"santurkar": _santurkar}
+ANALYSES: dict[str, Callable[[], Analysis]] = {"santurkar": _santurkar, "pairs": _pairs}

@@ -1,0 +1,172 @@
+"""A report put together: what was measured, what was decided, with what, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from landscape.analysis import Analysis, Report, Verdict
+from landscape.experiment import Spec, Study
+from landscape.statistics import decide_claims
+from landscape.store import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def build_report(analysis: Analysis, folder: Folder) -> Report:
+    """Everything that goes on paper, from a run folder alone: same folder, same report.
+
+    Args:
+        analysis: what is decided and shown.
+        folder: its runs, finished or not.
+
+    Raises:
+        StoreError: a run can't be read.
+        UsageError: a claim of the analysis contradicts itself.
+    """
+    frame = folder.frame()
+    frame.attrs["arrays"] = folder.arrays
+    experiment = folder.experiment
+    verdicts = decide_claims(analysis.claims(experiment), experiment, frame)
+    return Report(
+        title=f"{experiment.name}: {analysis.paper}" if analysis.paper else experiment.name,
+        question=analysis.question,
+        answer=analysis.answer(verdicts),
+        verdicts=verdicts,
+        headline=analysis.headline(experiment, frame),
+        sections=analysis.sections(experiment, frame),
+        definitions=analysis.definitions,
+        settings=settings(folder),
+        cost=cost(folder),
+        failures=tuple(failures(folder, frame)),
+    )
+
+
+def verdicts_of(analysis: Analysis, folder: Folder) -> tuple[Verdict, ...]:
+    """The verdicts so far, without the figures."""
+    return decide_claims(analysis.claims(folder.experiment), folder.experiment, folder.frame())
+
+
+def settings(folder: Folder) -> dict[str, str]:
+    """What was trained and with what: each study's own, then versions, then how to run it again."""
+    studies = folder.experiment.studies
+    found: dict[str, str] = {}
+    for study in studies:
+        suffix = f" ({study.name})" if len(studies) > 1 else ""
+        found |= {f"{key}{suffix}": value for key, value in _study(study, folder.manifest).items()}
+    manifest = folder.manifest
+    keys = {"landscape": "landscape", "torch": "torch", "numpy": "numpy", "python": "Python", "device": "device"}
+    found |= {words: str(manifest[key]) for key, words in keys.items() if manifest.get(key)}
+    if "machine" in manifest:
+        found["processor"] = f"{manifest['machine']}, {manifest.get('cpu_capability', '')}".rstrip(", ")
+    if "threads" in manifest:
+        found["threads per run"] = str(manifest["threads"])
+    if manifest.get("commit"):
+        found["git commit"] = str(manifest["commit"])
+    commands = [str(command) for command in manifest.get("commands", ())]
+    if commands:
+        found["run it again"] = "; ".join(commands)
+    return found
+
+
+def _study(study: Study, manifest: Mapping[str, Any]) -> dict[str, str]:
+    arms = []
+    for arm in study.arms:
+        own = [f"{key} {value}" for key, value in arm.options.items()]
+        if arm.learning_rates is not None:
+            own.append(f"learning rates {_listed(arm.learning_rates)}")
+        label = arm.label if arm.label == arm.norm else f"{arm.label} ({arm.norm})"
+        arms.append(f"{label} [{'; '.join(own)}]" if own else label)
+    found = {
+        "model": _spec(study.model),
+        "data": _spec(study.data),
+        "data checksum": str(manifest.get("data", {}).get(study.name, "")),
+        "data note": str(manifest.get("notes", {}).get(study.name, "")),
+        "arms": ", ".join(arms),
+        "learning rates": f"{_listed(study.learning_rates)}; primary {study.primary_rate:g}",
+        "seeds": ", ".join(str(seed) for seed in study.seeds),
+        "steps": str(study.steps),
+        "batch": "full batch" if study.batch_size is None else str(study.batch_size),
+        "optimizer": _spec(study.optimizer),
+        "full loss over": "all mini-batches" if study.full_batches is None else f"{study.full_batches} mini-batches",
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _spec(spec: Spec) -> str:
+    options = ", ".join(f"{key}={value}" for key, value in spec.options.items())
+    return f"{spec.name}({options})" if options else spec.name
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
+
+
+def cost(folder: Folder) -> dict[str, str]:
+    """Passes, seconds and memory of all runs, and seconds by study."""
+    runs = folder.runs()
+    costs = [folder.run(run).costs() for run in runs]
+    if not costs:
+        return {}
+
+    def total(name: str, study: str | None = None) -> float:
+        return sum(c.get(name, 0.0) for c, run in zip(costs, runs, strict=True) if study in (None, run.study.name))
+
+    seconds = total("seconds")
+    found = {
+        "runs": str(len(runs)),
+        "forward+backward passes": f"{total('passes'):,.0f}",
+        "time of all runs": f"{duration(seconds)}; {duration(total('probe_seconds'))} of it probing",
+    }
+    if len(folder.experiment.studies) > 1:
+        found |= {
+            f"time of {study.name}": duration(total("seconds", study.name)) for study in folder.experiment.studies
+        }
+    found["longest run"] = duration(max(c.get("seconds", 0.0) for c in costs))
+    found["peak memory of a run"] = f"{max(c.get('peak_memory_mib', 0.0) for c in costs):,.0f} MiB"
+    return found
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(0.4), duration(75), duration(4000), duration(200000)
+    ('0.4 s', '1 min 15 s', '1 h 6 min', '2 d 7 h')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
+    first = next(place for place, (count, _) in enumerate(parts) if count)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count)
+
+
+def failures(folder: Folder, frame: pd.DataFrame) -> list[str]:
+    """Runs that failed, are not finished or diverged, and the manifest's warnings, a sentence each."""
+    found = []
+    unfinished = []
+    for one in folder.progress():
+        if one.status == "failed":
+            at = "" if one.step is None else f" after step {one.step}"
+            found.append(f"{one.run.key} failed{at}: {one.reason}")
+        elif one.status != "finished":
+            unfinished.append(one.run.key)
+    if unfinished:
+        shown = ", ".join(unfinished[:4]) + (f" and {len(unfinished) - 4} more" if len(unfinished) > 4 else "")
+        found.append(f"Not finished: {shown}. Run the same command again to finish them.")
+    return [*found, *_diverged(frame), *folder.warnings]
+
+
+def _diverged(frame: pd.DataFrame) -> list[str]:
+    """The step at which a run's loss stopped being finite."""
+    own = frame[(frame["probe"] == "training") & frame["quantity"].isin(["loss", "full_loss", "diverged"])]
+    lost = own[((own["quantity"] == "diverged") & (own["value"] == 1.0)) | (own["value"] == float("inf"))]
+    first = lost.groupby(["study", "arm", "learning_rate", "seed"], as_index=False)["step"].min()
+    return [
+        f"{row.study}, {row.arm}, learning rate {row.learning_rate:g}, seed {row.seed}: the loss was not finite at "
+        f"step {row.step}. A result, kept."
+        for row in first.itertuples()
+    ]
