@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from landscape.errors import StoreError, UsageError
-from landscape.execution.child import TARGET, Job, Message, carry_out
+from landscape.execution.child import TARGET, Job, Message, carry_out, one_line
 from landscape.execution.events import Event, Outcome
 from landscape.execution.start import start
 from landscape.experiment import Run
@@ -69,14 +69,6 @@ def execute(
     skipped: list[Run] = []
     failed: list[tuple[Run, str]] = []
     todo: list[tuple[Run, Job]] = []
-    for run in runs:
-        store = folder.run(run)
-        if store.status() == "finished":
-            skipped.append(run)
-            on_event(Event(run, "skipped"))
-        else:
-            place = str(store.folder.absolute())
-            todo.append((run, Job(run.to_json(), place, device, str(data_dir) if data_dir else None, target)))
 
     def note(run: Run, message: Message) -> None:
         if message.kind == "finished":
@@ -85,6 +77,19 @@ def execute(
             failed.append((run, message.text))
         on_event(Event(run, **asdict(message)))
 
+    for run in runs:
+        store = folder.run(run)
+        try:
+            done = store.status() == "finished"
+        except StoreError as error:
+            note(run, Message("failed", one_line(str(error))))
+            continue
+        if done:
+            skipped.append(run)
+            on_event(Event(run, "skipped"))
+        else:
+            place = str(store.folder.absolute())
+            todo.append((run, Job(run.to_json(), place, device, str(data_dir) if data_dir else None, target)))
     if slots:
         _Pool(slots, retries, note, on_event).work(todo)
     else:

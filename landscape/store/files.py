@@ -97,7 +97,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise StoreError(f"{path}: not valid JSON ({error}); restore it from a copy, or use another --out") from error
+        raise StoreError(f"{path}: not valid JSON ({error}); restore or delete it, or use another --out") from error
 
 
 class Lock:

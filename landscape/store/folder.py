@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from landscape.errors import StoreError, UsageError
 from landscape.experiment import Experiment, Run
 from landscape.store.database import KEY
 from landscape.store.files import Lock, read_json, store_errors, write_json, write_whole
-from landscape.store.identity import check_keys, differences, union
-from landscape.store.manifest import Manifest, changes
+from landscape.store.identity import check_keys
+from landscape.store.manifest import Manifest
+from landscape.store.opening import extend, refuse_foreign, stored
 from landscape.store.runs import RunStore, Status
 
 if TYPE_CHECKING:
@@ -79,14 +80,14 @@ class Folder:
         with store_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             if not (path / "experiment.json").exists():
-                _refuse_foreign(path)
+                refuse_foreign(path)
         lock = Lock(path / ".lock")
         try:
             with store_errors(path):
                 (path / "runs").mkdir(exist_ok=True)
             asked = dict(manifest or {})
             if (path / "experiment.json").exists():
-                experiment, asked = _extend(path, experiment, asked)
+                experiment, asked = extend(path, experiment, asked)
             write_json(path / "manifest.json", {"warnings": [], "data": {}} | asked)
             # Last: a folder with this file is complete.
             write_whole(path / "experiment.json", (experiment.to_json() + "\n").encode())
@@ -108,7 +109,7 @@ class Folder:
             found = "no such folder" if not path.exists() else "no experiment.json in it"
             raise UsageError(f"{path}: {found}; give the folder that `landscape run` wrote (its --out)")
         manifest = read_json(path / "manifest.json") if (path / "manifest.json").exists() else {}
-        return cls(path, _stored(path), {"warnings": [], "data": {}} | manifest)
+        return cls(path, stored(path), {"warnings": [], "data": {}} | manifest)
 
     def close(self) -> None:
         """Let others train into the folder; safe to call twice."""
@@ -198,59 +199,3 @@ class Folder:
             return RunProgress(run, store.status(), store.last_step(), store.reason())
         except StoreError as error:
             return RunProgress(run, "failed", None, str(error))
-
-
-def _refuse_foreign(path: Path) -> None:
-    # What a crash before the first experiment.json can have left; no run has started by then.
-    ours = {".lock", "manifest.json", ".manifest.json.part", ".experiment.json.part"}
-    if not any((path / "runs").glob("*")):
-        ours.add("runs")
-    others = sorted(entry.name for entry in path.iterdir() if entry.name not in ours)
-    if others:
-        raise UsageError(
-            f"{path} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}) and no "
-            f"experiment: choose an empty or new folder, e.g. --out {path / 'run'}"
-        )
-
-
-def _stored(path: Path) -> Experiment:
-    file = path / "experiment.json"
-    with store_errors(file):
-        text = file.read_text()
-    try:
-        return Experiment.from_json(text)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{file}: not an experiment of this version ({type(error).__name__}: {error}); "
-            "use another --out, or the landscape version that wrote it"
-        ) from error
-
-
-def _extend(path: Path, asked: Experiment, manifest: Manifest) -> tuple[Experiment, Manifest]:
-    """The experiment and manifest of both, or an error that shows what differs."""
-    stored = _stored(path)
-    before: dict[str, Any] = {"warnings": [], "data": {}}
-    if (path / "manifest.json").exists():
-        before |= read_json(path / "manifest.json")
-    data = dict(manifest.get("data", {}))
-    differ = differences(stored, asked)
-    differ += [
-        f"{study}.data checksum: {before['data'][study]} stored, {data[study]} asked"
-        for study in sorted(data.keys() & before["data"].keys())
-        if data[study] != before["data"][study]
-    ]
-    if differ:
-        shown = "".join(f"\n  {line}" for line in differ[:8])
-        more = f"\n  and {len(differ) - 8} more" if len(differ) > 8 else ""
-        raise UsageError(f"{path} holds another experiment:{shown}{more}\nUse another folder: --out {_free(path)}")
-    both = union(stored, asked)
-    check_keys(both)
-    notes = [*before["warnings"], *(note for note in changes(before, manifest) if note not in before["warnings"])]
-    return both, manifest | before | {"warnings": notes, "data": before["data"] | data}
-
-
-def _free(path: Path) -> Path:
-    number = 2
-    while path.with_name(f"{path.name}-{number}").exists():
-        number += 1
-    return path.with_name(f"{path.name}-{number}")

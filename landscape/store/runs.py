@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import warnings
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -15,8 +14,9 @@ import numpy as np
 
 from landscape.errors import StoreError
 from landscape.probes.base import Measurement
-from landscape.store import checkpoints, database, frames
-from landscape.store.files import Lock, is_locked, read_json, store_errors, sync_folder, write_json, write_whole
+from landscape.store import database, frames
+from landscape.store.checkpoints import CheckpointFile
+from landscape.store.files import Lock, is_locked, read_json, store_errors, sync_folder, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,13 +48,12 @@ class RunStore:
     def __init__(self, folder: Path, *, wait: float = 1.0) -> None:
         self.folder = Path(folder)
         self.path = self.folder / "measurements.sqlite"
-        self._checkpoint = self.folder / "checkpoint.pt"
+        self._checkpoint = CheckpointFile(self.folder / "checkpoint.pt")
         self._status = self.folder / "status.json"
         self._wait = wait
         self._lock: Lock | None = None
         self._connection: sqlite3.Connection | None = None
         self._series: dict[tuple[str | int, ...], int] = {}
-        self._kept = ""  # digest of the checkpoint that lies on disk
 
     def __enter__(self) -> Self:
         self._open()
@@ -161,10 +160,6 @@ class RunStore:
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint, after making all measurements so far durable.
 
-        The database is told the new file's digest in a commit that waits for the disk (and with it for
-        all earlier commits); only then is the file renamed into place. A checkpoint whose digest the
-        database does not know is damaged or ahead of the measurements, and is not used.
-
         Args:
             state: tensors and plain Python only.
 
@@ -172,23 +167,9 @@ class RunStore:
             UsageError: if something else is in it.
             StoreError: if it can't be written; the old checkpoint is then still there.
         """
-        data = checkpoints.pack(state)
-        mark = checkpoints.digest(data)
         connection = self._open()
         with store_errors(self.path):
-            if database.is_wal(connection):
-                database.set_durable(connection, durable=True)
-            rows = [("checkpoint", mark), ("checkpoint before", self._kept)]
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
-                connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                database.set_durable(connection, durable=not database.is_wal(connection))
-        write_whole(self._checkpoint, data)
-        self._kept = mark
+            self._checkpoint.save(state, connection)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The last checkpoint, or None if there is none that can be used.
@@ -196,34 +177,15 @@ class RunStore:
         A half or damaged one, or one that is not of these measurements, is moved to
         ``checkpoint.pt.bad`` with a warning: the run starts over and replaces its rows.
         """
-        if not self._checkpoint.exists():
+        if not self._checkpoint.path.exists():
             return None
-        with store_errors(self._checkpoint):
-            data = self._checkpoint.read_bytes()
-        mark = checkpoints.digest(data)
-        state = checkpoints.unpack(data) if mark in self._known_marks() else None
-        if state is None:
-            bad = self._checkpoint.with_name("checkpoint.pt.bad")
-            with store_errors(self._checkpoint):
-                os.replace(self._checkpoint, bad)
-            warnings.warn(
-                f"{self._checkpoint}: damaged, or not of the measurements beside it; moved to {bad.name}. "
-                "This run starts over",
-                stacklevel=2,
-            )
-            return None
-        self._kept = mark
-        return state
-
-    def _known_marks(self) -> list[str]:
-        query = "SELECT value FROM meta WHERE name IN ('checkpoint', 'checkpoint before')"
         with store_errors(self.path):
             if self._connection is not None:
-                return [row[0] for row in self._connection.execute(query)]
+                return self._checkpoint.load(self._connection)
             if not self.path.exists():
-                return []
+                return self._checkpoint.load(None)
             with closing(database.open_reader(self.path)) as connection:
-                return [row[0] for row in connection.execute(query)]
+                return self._checkpoint.load(connection)
 
     def finish(self) -> None:
         """Fold everything into one database file, then mark the run as finished."""

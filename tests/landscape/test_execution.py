@@ -151,6 +151,17 @@ def test_damaged_checkpoint_in_a_child_is_told_and_the_run_starts_over(tmp_path,
     assert content(tmp_path / "d") == uninterrupted
 
 
+def test_a_status_that_can_not_be_read_fails_its_run_only(tmp_path, crash):
+    asked = crash.experiment(seeds=(0, 1))
+    with Folder.open(tmp_path, asked) as folder:
+        store = folder.run(asked.runs()[0])
+        store.folder.mkdir()
+        (store.folder / "status.json").write_text("{")
+        outcome, _ = run_all(folder, asked, workers=0)
+    assert [run.seed for run in outcome.finished] == [1]
+    assert "status.json: not valid JSON" in outcome.failed[0][1]
+
+
 def test_one_thread_in_every_path_and_the_callers_back(tmp_path, crash):
     asked = crash.experiment(seeds=(0,), arms=("none", "batch"))
     before = torch.get_num_threads()

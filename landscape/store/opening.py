@@ -1,0 +1,82 @@
+"""What a folder has to be before runs go into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from landscape.errors import StoreError, UsageError
+from landscape.experiment import Experiment
+from landscape.store.files import read_json, store_errors
+from landscape.store.identity import check_keys, differences, union
+from landscape.store.manifest import Manifest, changes
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse a folder that holds what isn't ours.
+
+    Raises:
+        UsageError: naming some of it.
+    """
+    # What a crash before the first experiment.json can have left; no run has started by then.
+    ours = {".lock", "manifest.json", ".manifest.json.part", ".experiment.json.part"}
+    if not any((path / "runs").glob("*")):
+        ours.add("runs")
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in ours)
+    if others:
+        raise UsageError(
+            f"{path} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}) and no "
+            f"experiment: choose an empty or new folder, e.g. --out {path / 'run'}"
+        )
+
+
+def stored(path: Path) -> Experiment:
+    """The experiment of a folder.
+
+    Raises:
+        StoreError: if it can't be read.
+    """
+    file = path / "experiment.json"
+    with store_errors(file):
+        text = file.read_text()
+    try:
+        return Experiment.from_json(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{file}: not an experiment of this version ({type(error).__name__}: {error}); "
+            "use another --out, or the landscape version that wrote it"
+        ) from error
+
+
+def extend(path: Path, asked: Experiment, manifest: Manifest) -> tuple[Experiment, Manifest]:
+    """The experiment and manifest of a folder and of what is asked now, together.
+
+    Raises:
+        UsageError: if it is another experiment or other data; shows what differs and an ``--out`` to use.
+    """
+    earlier = stored(path)
+    before: dict[str, Any] = {"warnings": [], "data": {}}
+    if (path / "manifest.json").exists():
+        before |= read_json(path / "manifest.json")
+    data = dict(manifest.get("data", {}))
+    differ = differences(earlier, asked)
+    differ += [
+        f"{study}.data checksum: {before['data'][study]} stored, {data[study]} asked"
+        for study in sorted(data.keys() & before["data"].keys())
+        if data[study] != before["data"][study]
+    ]
+    if differ:
+        shown = "".join(f"\n  {line}" for line in differ[:8])
+        more = f"\n  and {len(differ) - 8} more" if len(differ) > 8 else ""
+        raise UsageError(f"{path} holds another experiment:{shown}{more}\nUse another folder: --out {_free(path)}")
+    both = union(earlier, asked)
+    check_keys(both)
+    notes = [*before["warnings"], *(note for note in changes(before, manifest) if note not in before["warnings"])]
+    return both, manifest | before | {"warnings": notes, "data": before["data"] | data}
+
+
+def _free(path: Path) -> Path:
+    number = 2
+    while path.with_name(f"{path.name}-{number}").exists():
+        number += 1
+    return path.with_name(f"{path.name}-{number}")
