@@ -16,8 +16,9 @@ import scipy.stats
 from landscape.analysis import Claim, Measure
 from landscape.errors import UsageError
 from landscape.experiment import Arm, Experiment, Spec, Study
-from landscape.statistics import best_rates, decide, decide_claims, expected_false_holds
+from landscape.statistics import Decision, best_rates, decide, decide_claims, expected_false_holds, interval
 from landscape.statistics.compare import LIMIT_FLAG, PLATEAU_FLAG, SIZE_FLAG
+from landscape.statistics.layers import joined
 
 INF = float("inf")
 STEPS = list(range(0, 100, 10))
@@ -230,6 +231,12 @@ def test_early_of_arms_that_never_train_is_for_claims_about_training_alone() -> 
     assert list(found.seeds.values()) == pytest.approx([1.5] * 5)  # 0, 10, 20, 30
 
 
+def test_early_starts_at_the_end_of_the_plateau_also_for_claims_about_training() -> None:
+    claim = dataclasses.replace(CLAIM, window="early", needs_training=False)
+    found = decide(claim, experiment(), pairs(lambda t, seed: 10.0 ** (t / 10), flat(1.0))).equal
+    assert list(found.seeds.values()) == pytest.approx([3.0] * 5)
+
+
 def test_only_steps_that_both_arms_have_are_compared() -> None:
     frame = table(
         *[run("none", seed, lambda t, s: 10.0 ** (t / 10)) for seed in range(3)],
@@ -278,6 +285,14 @@ def test_one_failing_layer_decides_and_one_missing_layer_is_not_measured() -> No
     assert "conv7" in missing.reason
 
 
+def test_the_p_value_of_several_layers_is_the_largest() -> None:
+    def made(verdict: str, p: float) -> Decision:
+        return Decision(verdict, "", (interval([0.0, 1.0]), None), p)
+
+    layers = {"a": made("fails", 0.98), "b": made("undecided", 1.0), "c": made("holds", 0.001)}
+    assert joined(layers) == ("fails", "a", 1.0)
+
+
 # ---- Infinity and divergence
 
 
@@ -322,6 +337,8 @@ def test_a_diverged_run_goes_on_as_infinite_and_not_as_the_last_good_step() -> N
     assert set(found.seeds.values()) == {INF}
     assert found.verdict == "holds"
     assert "seeds 0, 1, 2, 3, 4 of none diverged" in found.reason
+    late = decide(dataclasses.replace(claim, window="late"), experiment(), frame).equal
+    assert set(late.seeds.values()) == {INF}  # 60, 70, 80, 90: steps that only the other arm reached
     trained = decide(dataclasses.replace(claim, needs_training=True), experiment(), frame).equal
     assert trained.verdict == "untrained"
     assert "of none diverged" in trained.reason
@@ -392,6 +409,15 @@ def test_losses_that_do_not_overlap_leave_the_claim_undecided() -> None:
     assert found.material is False
 
 
+def test_the_loss_of_a_run_is_matched_up_to_its_divergence_only() -> None:
+    frame = pairs(constant(20.0), flat(2.0))
+    marks = [row for s in range(5) for row in series("diverged", {60: 1.0}, arm="none", seed=s)]
+    claim = dataclasses.replace(CLAIM, matched=True)
+    found = decide(claim, experiment(), pd.concat([frame, pd.DataFrame(marks)])).equal
+    assert found.overlap is not None
+    assert found.overlap[0] == pytest.approx(2.0 * math.exp(-0.02 * 50))
+
+
 # ---- Limited by the step size
 
 
@@ -423,6 +449,13 @@ def test_curvature_limits(none: float | None, batch: float | None, expected: str
         assert math.isnan(found.p_value)
         assert found.by_step is not None  # still shown
     assert decide(CLAIM, experiment(), limited(none, batch)).verdict == "holds"  # not a landscape claim
+
+
+def test_curvature_is_read_over_the_steps_that_the_claim_compares() -> None:
+    frame = limited(0.5, 0.5)
+    frame.loc[(frame["probe"] == "curvature") & (frame["step"] < 70), "value"] = 1.9  # most steps, few late ones
+    assert decide(SMOOTH, experiment(), frame).verdict == "confounded"
+    assert decide(dataclasses.replace(SMOOTH, window="late"), experiment(), frame).verdict == "holds"
 
 
 def test_the_rougher_arm_is_the_one_with_the_larger_measure_whatever_the_claim_says() -> None:
@@ -481,6 +514,13 @@ def test_best_rates_rank_non_finite_last() -> None:
     assert best_rates(rated(finals), experiment(3), "vgg") == {"none": 0.1, "batch": 0.1}
 
 
+def test_best_rates_take_the_median_over_seeds() -> None:
+    """At .3 two seeds end lower and one much higher than at .1."""
+    rows = [run("batch", s, flat(1.0), loss=flat(0.5)) for s in range(3)]
+    rows += [run("batch", s, flat(1.0), rate=0.3, loss=flat(0.4 if s else INF)) for s in range(3)]
+    assert best_rates(table(*rows), experiment(3), "vgg") == {"batch": 0.3}
+
+
 def test_best_rates_leave_out_unfinished_runs_and_keep_diverged_ones() -> None:
     frame = rated({("none", 0.1): 0.5, ("batch", 0.1): 0.5})
     stopped = table(*[run("batch", seed, constant(1.0), rate=0.3, loss=flat(0.01), stop=50) for seed in range(3)])
@@ -536,7 +576,7 @@ def test_row_order_duplicates_other_studies_and_statistics_modes_change_nothing(
     other = frame.assign(study="dln", value=7.0)
     running = frame[frame["probe"] == "gradient_path"].assign(statistics="running", value=7.0)
     stale = frame.assign(value=7.0)  # written again later: the last value stands
-    mixed = pd.concat([stale, frame.sample(frac=1.0, random_state=0), other, running])
+    mixed = pd.concat([running, stale, frame.sample(frac=1.0, random_state=0), other, running])
     assert decide(CLAIM, experiment(), mixed).equal == clean
 
 

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from landscape.statistics import matched_log_ratio
-from landscape.statistics.matched import Series, by_loss, difference, log_ratio, monotone_log_loss, reduced
+from landscape.statistics.matched import (
+    Series,
+    by_loss,
+    difference,
+    log_ratio,
+    matched_difference,
+    monotone_log_loss,
+    reduced,
+)
 
 INF = float("inf")
 STEPS = range(0, 201, 10)
@@ -59,6 +67,18 @@ def test_levels_are_seven_inside_the_overlap_and_equally_spaced_in_log_loss() ->
     assert matched_log_ratio(loss, {t: 10.0 ** (t >= 5) for t in range(9)}, loss, dict.fromkeys(range(9), 100.0))[
         0
     ] == pytest.approx(2.0)
+
+
+def test_the_ends_of_the_overlap_are_no_levels() -> None:
+    loss = {t: math.exp(-float(t)) for t in range(9)}
+    a = {t: 10.0 if t in (0, 1, 2, 8) else 1.0 for t in range(9)}  # at two of the seven levels t = 1..7
+    assert matched_log_ratio(loss, a, loss, dict.fromkeys(range(9), 1.0))[0] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_beside_an_infinite_measure_the_nearer_neighbour_counts() -> None:
+    ends, flat = (np.array([0.0, 1.0]), np.array([0.0, INF])), (np.array([0.0, 1.0]), np.array([0.0, 0.0]))
+    assert matched_difference(flat, ends)[0] == INF  # four of the seven levels lie at or beyond the middle
+    assert matched_difference(flat, (ends[0], ends[1][::-1]))[0] == 0.0
 
 
 def test_only_the_finite_prefix_of_a_diverging_loss_is_used() -> None:

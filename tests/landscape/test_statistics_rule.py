@@ -50,6 +50,7 @@ def test_superiority_by_step() -> None:
         (DOWN, UP, "fails"),
         (UP, UP[:2], "undecided"),  # no overlap in enough seeds: cannot hold
         (UP, [], "undecided"),
+        (UP, [-0.3, -0.3001], "undecided"),  # nor fail on two
         (DOWN, [], "fails"),  # but can fail by step
     ],
 )
@@ -110,6 +111,8 @@ def test_infinite_seeds() -> None:
     points = dataclasses.replace(CLAIM, scale="difference")
     assert verdict(points, [5.0, 6.0, INF]) == "holds"
     assert verdict(points, [INF, -INF, INF]) == "undecided"
+    cut = decide_values(seeds([0.1, 0.2, INF]), None, points).intervals[0]
+    assert cut.mean == pytest.approx(0.5 / 3)  # no dex in a difference
     # An infinite seed stays on its own side of the boundary: it can't be cut down to evidence against.
     assert verdict(dataclasses.replace(points, boundary=0.2), [0.1, 0.1, 0.1, 0.1, INF]) == "undecided"
 
