@@ -412,7 +412,7 @@ def test_losses_that_do_not_overlap_leave_the_claim_undecided() -> None:
 def test_the_loss_of_a_run_is_matched_up_to_its_divergence_only() -> None:
     frame = pairs(constant(20.0), flat(2.0))
     marks = [row for s in range(5) for row in series("diverged", {60: 1.0}, arm="none", seed=s)]
-    claim = dataclasses.replace(CLAIM, matched=True)
+    claim = dataclasses.replace(CLAIM, matched=True, needs_training=False)
     found = decide(claim, experiment(), pd.concat([frame, pd.DataFrame(marks)])).equal
     assert found.overlap is not None
     assert found.overlap[0] == pytest.approx(2.0 * math.exp(-0.02 * 50))
