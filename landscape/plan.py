@@ -13,6 +13,7 @@ from torch import nn
 
 from landscape.cost import cost_in_passes, count_layers
 from landscape.data import Dataset, load_data
+from landscape.errors import UsageError
 from landscape.experiment import Arm, Experiment, Run, Study
 from landscape.models import build_model
 from landscape.training import Feed, build_optimizer, squared_error
@@ -84,6 +85,7 @@ def plan(
         passes, seconds = {}, {}
         for arm in study.arms:
             model = _model(study, arm, data)
+            _try(model, study, arm, data)
             run = Run(study, arm, (arm.learning_rates or study.learning_rates)[0], study.seeds[0])
             build_optimizer(study.optimizer, model, run.learning_rate)
             full = feed.per_epoch if study.full_batches is None else min(study.full_batches, feed.per_epoch)
@@ -105,6 +107,20 @@ def _model(study: Study, arm: Arm, data: Dataset) -> nn.Module:
         output_size=data.output_size,
         **options,
     )
+
+
+@torch.no_grad()
+def _try(model: nn.Module, study: Study, arm: Arm, data: Dataset) -> None:
+    """Two samples through the network: a shape that does not fit is told now, not once per run."""
+    x, y = data.train[0][:2], data.train[1][:2]
+    try:
+        output = model(x)
+        (squared_error if data.classes is None else nn.functional.cross_entropy)(output, y)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise UsageError(
+            f"study {study.name!r}, arm {arm.label!r}: model {study.model.name!r} can't take inputs {tuple(x.shape)} "
+            f"and targets {tuple(y.shape)} of {data.name}: {error}"
+        ) from error
 
 
 def _seconds_per_pass(model: nn.Module, feed: Feed, budget: float) -> float:

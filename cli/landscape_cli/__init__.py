@@ -1,0 +1,1 @@
+"""The command ``landscape``: one file per command; nothing here is imported by the engine."""
