@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 .PHONY: help install demo standard test test-all benchmarks clean
 
 help:
-	@echo "make demo        install, then a real run on small data and its report (minutes)"
+	@echo "make demo        install, then a real run on small data and its report"
 	@echo "make test        lint, types, import rules and tests"
 	@echo "make test-all    the same, with the long real runs"
 	@echo "make standard    the CIFAR-10 run: DATA_DIR=folder-with-cifar10, ARGS='more options'"
