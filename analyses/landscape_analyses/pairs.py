@@ -61,7 +61,7 @@ def _claims(study: Study, arm: Arm, prefix: str) -> Iterator[Claim]:
         yield _smoother(*named(name, what), measure, arm.label, base)
     if measured(INVARIANT):
         measure = Measure("gradient_path", "effective_smoothness", INVARIANT)
-        what = "beta is smaller when measured so that rescaling the weights can't change it"
+        what = "beta in a measure that rescaling the weights can't change is smaller"
         yield _smoother(*named("beta-inv", what), measure, arm.label, base)
     loss = Measure("training", "full_loss", batch="")
     end = named("loss", "training ends at a lower loss")
@@ -118,7 +118,9 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
         title = f" ({study.name})" if several else ""
         smooth = tuple(id for id, landscape in ids.items() if landscape)
         if smooth:
-            found.append(_landscape(study, frame, title, smooth))
+            # The first study's figure is on page one.
+            shown = () if study is experiment.studies[0] else (_landscape_figure(study, frame, "landscape"),)
+            found.append(_landscape(study, frame, title, smooth, shown))
         found.append(_training(study, frame, title, tuple(id for id in ids if id not in smooth)))
     return tuple(found)
 
@@ -155,7 +157,9 @@ def _landscape_figure(study: Study, frame: pd.DataFrame, name: str) -> Figure:
     )
 
 
-def _landscape(study: Study, frame: pd.DataFrame, title: str, ids: tuple[str, ...]) -> Section:
+def _landscape(
+    study: Study, frame: pd.DataFrame, title: str, ids: tuple[str, ...], figures: tuple[Figure, ...]
+) -> Section:
     rows = pick(frame, study=study.name, probe="gradient_path", variant=GRADIENT, batch="same")
     by = ["arm", "learning_rate"]
     columns = {
@@ -174,7 +178,7 @@ def _landscape(study: Study, frame: pd.DataFrame, title: str, ids: tuple[str, ..
         text="The loss and its gradient at w - eta g, for step sizes eta from half to four times the learning rate: a "
         "landscape is smoother where they change less.",
         claims=ids,
-        figures=(_landscape_figure(study, frame, "landscape"),),
+        figures=figures,
         tables=(
             Table(
                 "measures",

@@ -65,16 +65,23 @@ def _data() -> Table:
 def _probes() -> Table:
     from landscape.probes import PROBES
 
-    return _described(PROBES)
+    # A probe's file says what it measures; the class only that it does so inside a training loop.
+    columns, rows = _described(PROBES)
+    about = {name: inspect.getmodule(probe) for name, probe in PROBES.items()}
+    return columns, [[name, _first(about[name]), options] for name, _, options in rows]
 
 
 def _described(functions: dict[str, Callable[..., Any]]) -> Table:
     """Name, first line of the docstring, and options with their defaults."""
     rows = []
     for name, function in functions.items():
-        first = (inspect.getdoc(function) or "").partition("\n\n")[0]
-        rows.append([name, " ".join(first.replace("``", "").split()), ", ".join(_options(function))])
+        rows.append([name, _first(function), ", ".join(_options(function))])
     return ["name", "what", "options"], rows
+
+
+def _first(documented: object) -> str:
+    first = (inspect.getdoc(documented) or "").partition("\n\n")[0]
+    return " ".join(first.replace("``", "").split())
 
 
 def _options(function: Callable[..., Any]) -> list[str]:
