@@ -26,12 +26,10 @@ install: $(VENV)/.installed-core
 
 demo: $(VENV)/.installed-core
 	$(BIN)/landscape run santurkar --preset quick $(ARGS)
-	@echo "The report: runs/santurkar-quick/report.pdf"
 
-# Several runs of VGG-A/8 on CIFAR-10. Stopping it loses nothing: the same command goes on where it stopped.
+# VGG-A/8 on CIFAR-10. The command says where report.pdf is. Stopping it loses nothing: the same command goes on where it stopped.
 standard: $(VENV)/.installed-parquet
 	$(BIN)/landscape run santurkar --preset standard $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
-	@echo "The report: runs/santurkar-standard/report.pdf"
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
