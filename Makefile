@@ -27,7 +27,7 @@ install: $(VENV)/.installed-core
 demo: $(VENV)/.installed-core
 	$(BIN)/landscape run santurkar --preset quick $(ARGS)
 
-# VGG-A/8 on CIFAR-10. The command says where report.pdf is. Stopping it loses nothing: the same command goes on where it stopped.
+# VGG-A/8 on CIFAR-10. Stopping it loses nothing: the same command goes on where it stopped.
 standard: $(VENV)/.installed-parquet
 	$(BIN)/landscape run santurkar --preset standard $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
 
