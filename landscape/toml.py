@@ -1,9 +1,9 @@
 """An experiment from a TOML file: strict, all errors at once, each with its place in the file.
 
 The file holds what ``Experiment`` holds, with short forms: ``model = "mlp"`` for a table with a name,
-``arms = ["none", "batch"]``, ``probes = ["gradient_path"]``, ``seeds = 5`` for 0 to 4, and a single
-``[study]`` or several ``[[study]]``. It is data: a name that points into code (``package:function``, a
-path) is refused unless the caller allows it.
+``arms = ["none", "batch"]``, ``probes = ["gradient_path"]``, ``seeds = 5`` for 0 to 4,
+``batch_size = "full"`` for full-batch descent, and a single ``[study]`` or several ``[[study]]``. It is
+data: a name that points into code (``package:function``, a path) is refused unless the caller allows it.
 """
 
 from __future__ import annotations
@@ -135,6 +135,8 @@ def _long(study: dict[str, Any], count: int) -> dict[str, Any]:
             long[key] = [{field: entry} if isinstance(entry, str) else entry for entry in long[key]]
     if isinstance(long.get("seeds"), int) and not isinstance(long["seeds"], bool) and long["seeds"] > 0:
         long["seeds"] = list(range(long["seeds"]))
+    if long.get("batch_size") == "full":
+        long["batch_size"] = None  # which TOML can't write
     rates = long.get("learning_rates")
     if isinstance(rates, list) and rates:
         long.setdefault("primary_rate", rates[0])

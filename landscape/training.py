@@ -88,7 +88,7 @@ class Feed:
         if not 0 < self.size <= self.count:
             raise UsageError(
                 f"study {study.name!r}: batch_size {self.size} with {self.count} training examples in {data.name}; "
-                f"choose 1 to {self.count}, or leave it out for full-batch descent"
+                f'choose 1 to {self.count}, or None (in TOML: "full") for full-batch descent'
             )
         self.whole = study.batch_size is None
         self.per_epoch = self.count // self.size

@@ -20,7 +20,7 @@ learning_rates = [0.1]              # every arm is trained at each
 # primary_rate = 0.1                # the rate that decides; the first if left out
 seeds = 3                           # seeds 0 to 2: 3 for a verdict, 5 are good
 steps = 60                          # updates per run
-batch_size = 128                    # leave it out for 128
+batch_size = 128                    # or "full" for full-batch descent
 evaluate_every = 10                 # full loss and accuracies every so many steps
 
 # [study.model]                     # in place of model = "mlp"

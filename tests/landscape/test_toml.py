@@ -86,6 +86,11 @@ def test_long_forms_hold_every_field() -> None:
     assert parse_toml(LONG, stem="file") == Experiment("file", (study,))
 
 
+def test_full_batch_descent_has_a_word() -> None:
+    assert parse_toml(GOOD + 'batch_size = "full"').studies[0].batch_size is None
+    assert "batch_size: should be a valid integer, not 'all'" in bad(GOOD + 'batch_size = "all"')
+
+
 def test_what_is_read_survives_the_run_folder() -> None:
     read = parse_toml(LONG)
     assert Experiment.from_json(read.to_json()) == read
