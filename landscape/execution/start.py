@@ -14,7 +14,7 @@ from multiprocessing.context import ForkServerProcess
 from landscape.execution.child import Job, main
 
 # torch._dynamo too: the first optimizer imports it, which takes longer than torch itself.
-_PRELOAD = ["torch", "torch._dynamo", "landscape.execution.child", "landscape.training"]
+_PRELOAD = ["torch", "torch._dynamo", "landscape.execution.child", "landscape.training", "sklearn.datasets"]
 # One thread, because another number gives other bits; no current folder on the server's sys.path, because
 # a user's file there may be called like a module of ours. The child gets the parent's sys.path after imports.
 _ENVIRONMENT = {

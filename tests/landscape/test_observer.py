@@ -77,7 +77,7 @@ def test_watch_takes_its_hook_off_again(setting):
 
 
 def test_wrong_arguments(setting):
-    model, optimizer, _ = setting
+    model, *_ = setting
     with pytest.raises(UsageError, match="did you mean 'curvature'"):
         landscape.Observer(model, _loss, ["curvatur"])
     with pytest.raises(UsageError, match="every=0"):
@@ -107,7 +107,7 @@ def test_a_failing_probe_is_recorded_warned_about_once_and_never_stops_training(
 
 
 def test_state_dict_resumes_steps_and_the_memory_of_probes(setting):
-    model, optimizer, batches = setting
+    model, _, batches = setting
     net = nn.Sequential(model, nn.ReLU())
     sgd = torch.optim.SGD(net.parameters(), lr=0.1)
 

@@ -116,7 +116,7 @@ def test_full_batch_descent_and_regression(tmp_path):
     rows = frame[frame.probe == "training"].pivot_table(index="step", columns="quantity", values="value")
     assert rows.loss[0] == pytest.approx(rows.full_loss[0], rel=1e-6)  # one batch: the same function
     assert rows.full_loss[12] < rows.full_loss[0]
-    x, y = load_data("gaussian-regression", seed=0).train
+    _, y = load_data("gaussian-regression", seed=0).train
     assert rows.chance_loss[0] == pytest.approx(float(y.square().sum(1).mean()), rel=1e-6)
     assert "test_accuracy" not in rows
 

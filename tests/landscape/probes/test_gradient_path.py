@@ -103,7 +103,7 @@ def test_update_direction_with_momentum_is_the_next_step_itself(quadratic):
 
 
 def test_custom_direction(quadratic):
-    model, loss_fn, H, b, w = quadratic
+    model, loss_fn, H, *_ = quadratic
     v = torch.linspace(-1, 1, 6, dtype=torch.float64)
     path = landscape.gradient_path(model, loss_fn, None, [0.3], direction=v)
     assert float(path.smoothness) == pytest.approx(float((H @ v).norm() / v.norm()), rel=1e-12)
