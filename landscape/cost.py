@@ -11,24 +11,25 @@ from landscape.probes import build_probe
 FORWARD = 1 / 3
 
 
-def cost_in_passes(run: Run, *, full: int, test: int, layers: int) -> float:
+def cost_in_passes(run: Run, *, full: int, test: int, sample: int, layers: int) -> float:
     """Forward+backward passes of one run: training, probes and evaluation; a forward alone counts a third.
 
     Args:
         run: what is trained.
         full: mini-batches that the full loss averages over.
         test: mini-batches that the test split would fill.
+        sample: mini-batches of it that are evaluated along the way.
         layers: layers that own a trainable weight (``count_layers``).
 
     >>> from landscape.experiment import Arm, Spec, Study
     >>> study = Study("s", Spec("mlp"), Spec("digits"), (Arm("none"),), (0.1,), 0.1, (0,), steps=20)
-    >>> round(cost_in_passes(next(study.runs()), full=11, test=3, layers=3), 1)
+    >>> round(cost_in_passes(next(study.runs()), full=11, test=3, sample=3, layers=3), 1)
     38.7
     """
     study = run.study
     evaluations = len(range(0, study.steps, study.evaluate_every))
     # The last one is done twice over: re-estimated statistics cost another forward over both splits.
-    evaluation = FORWARD * (evaluations + 2) * (full + test)
+    evaluation = FORWARD * (evaluations * (full + sample) + 2 * (full + test))
     probes = sum(
         moments(spec, study.steps) * _passes(spec, full, layers)
         for spec in study.probes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,12 +49,17 @@ class StudyPlan:
     @property
     def seconds(self) -> float | None:
         """Estimated seconds of all its runs, one after another; None where not timed."""
+        return sum(self.run_seconds.values()) if self.seconds_per_pass else None
+
+    @property
+    def run_seconds(self) -> dict[str, float]:
+        """Run key -> estimated seconds; empty where not timed."""
         if not self.seconds_per_pass:
-            return None
-        return sum(
-            START_SECONDS + self.passes[run.arm.label] * self.seconds_per_pass[run.arm.label]
+            return {}
+        return {
+            run.key: START_SECONDS + self.passes[run.arm.label] * self.seconds_per_pass[run.arm.label]
             for run in self.study.runs()
-        )
+        }
 
 
 def plan(
@@ -89,8 +93,7 @@ def plan(
             run = Run(study, arm, (arm.learning_rates or study.learning_rates)[0], study.seeds[0])
             build_optimizer(study.optimizer, model, run.learning_rate)
             full = feed.per_epoch if study.full_batches is None else min(study.full_batches, feed.per_epoch)
-            tests = math.ceil(len(data.test[0]) / feed.size)
-            passes[arm.label] = cost_in_passes(run, full=full, test=tests, layers=count_layers(model))
+            passes[arm.label] = cost_in_passes(run, **feed.sizes(full), layers=count_layers(model))
             if timed:
                 seconds[arm.label] = _seconds_per_pass(model, feed, TIMING_SECONDS / arms)
         plans.append(StudyPlan(study, data.checksum, data.note, passes, seconds))

@@ -28,6 +28,8 @@ from landscape.streams import stream, stream_seed
 
 CHECKPOINT_SECONDS = 10.0
 TEST_CHUNK = 1000
+#: Along the way the test split is evaluated on its first so many examples; at the end, on all of it.
+TEST_SAMPLE = 2000
 
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -82,6 +84,7 @@ class Feed:
     def __init__(self, data: Dataset, study: Study, seed: int, device: torch.device) -> None:
         self.train = tuple(t.to(device) for t in data.train)
         self.test = tuple(t.to(device) for t in data.test)
+        self.test_sample = tuple(t[:TEST_SAMPLE] for t in self.test)
         self.seed, self.classes = seed, data.classes
         self.count = len(self.train[0])
         self.size = study.batch_size or self.count
@@ -110,6 +113,11 @@ class Feed:
         order = self._permutation("full")
         number = self.per_epoch if limit is None else min(limit, self.per_epoch)
         return Batches([self._take(self.train, order[k * self.size : (k + 1) * self.size]) for k in range(number)])
+
+    def sizes(self, full: int) -> dict[str, int]:
+        """In mini-batches: the full loss, the test split, and what of it is evaluated along the way."""
+        test, sample = (-(-len(split[0]) // self.size) for split in (self.test, self.test_sample))
+        return {"full": full, "test": test, "sample": sample}
 
     def held_out(self, step: int) -> tuple[Tensor, ...]:
         """A mini-batch of the test split, another at each step, the same for every arm."""
@@ -192,8 +200,9 @@ def _train(
         model, loss_fn, _probes(run), optimizer=optimizer, to=store, batches=batches, seed=run.seed, strict=True
     )
     torch.manual_seed(stream_seed(run.seed, "noise"))
-    first = _restore(store, model, optimizer, observer)
-    saved, probing = time.perf_counter(), 0.0
+    first, earlier, probing = _restore(store, model, optimizer, observer)
+    began -= earlier  # seconds of this run in processes before this one
+    saved = time.perf_counter()
     for step in range(first, study.steps):
         batch = feed.batch(step)
         model.train()
@@ -212,14 +221,14 @@ def _train(
         probing += time.perf_counter() - start
         optimizer.step()
         if time.perf_counter() - saved > CHECKPOINT_SECONDS:
-            store.save_checkpoint(_state(step + 1, model, optimizer, observer))
+            clock = {"seconds": time.perf_counter() - began, "probing": probing}
+            store.save_checkpoint(_state(step + 1, model, optimizer, observer) | clock)
             saved = time.perf_counter()
-    end = evaluate(model, criterion, feed, full, reestimate=True)
+    end = evaluate(model, criterion, feed, full, final=True)
     store.append(study.steps, run.learning_rate, end)
     store.put_cost("seconds", time.perf_counter() - began)
     store.put_cost("probe_seconds", probing)
-    tests = -(-len(feed.test[0]) // feed.size)
-    store.put_cost("passes", cost_in_passes(run, full=len(full.batches), test=tests, layers=count_layers(model)))
+    store.put_cost("passes", cost_in_passes(run, **feed.sizes(len(full.batches)), layers=count_layers(model)))
     store.put_cost("peak_memory_mib", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     progress(Progress(study.steps, study.steps, float(end[0].value), run.learning_rate))
 
@@ -238,12 +247,13 @@ def _row(quantity: str, value: float, batch: str = "") -> Measurement:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, criterion: Criterion, feed: Feed, full: Batches, *, reestimate: bool = False
+    model: nn.Module, criterion: Criterion, feed: Feed, full: Batches, *, final: bool = False
 ) -> list[Measurement]:
     """Full loss L_m (batch statistics), and losses and accuracies on both splits; leaves no trace.
 
-    Training accuracy is that of the same pass as L_m. Test accuracy uses running statistics, and with
-    ``reestimate`` also statistics averaged afresh over the full loss's batches.
+    Training accuracy is that of the same pass as L_m. Test accuracy uses running statistics. The ``final``
+    evaluation uses the whole test split, others its first 2,000 examples, and adds test accuracy with
+    statistics averaged afresh over the full loss's batches.
     """
     with preserved(model) as snapshot:
         model.train()
@@ -254,20 +264,21 @@ def evaluate(
             rows.append(_row("train_accuracy", sum(w * p[1] for w, p in zip(full.weights, passes, strict=True))))
         snapshot.rewind()
         model.eval()
-        loss, accuracy = _test(model, criterion, feed)
+        test = feed.test if final else feed.test_sample
+        loss, accuracy = _test(model, criterion, test)
         rows.append(_row("test_loss", loss))
         if classifies:
             rows.append(_row("test_accuracy", accuracy))
-        if classifies and reestimate:
+        if classifies and final:
             average_statistics(model, full)
-            rows.append(_row("test_accuracy_reestimated", _test(model, criterion, feed)[1]))
+            rows.append(_row("test_accuracy_reestimated", _test(model, criterion, test)[1]))
     return rows
 
 
-def _test(model: nn.Module, criterion: Criterion, feed: Feed) -> tuple[float, float]:
-    """Loss and accuracy on the test split, in chunks."""
-    chunks = list(zip(*(torch.split(t, TEST_CHUNK) for t in feed.test), strict=True))
-    weights = [len(chunk[0]) / len(feed.test[0]) for chunk in chunks]
+def _test(model: nn.Module, criterion: Criterion, test: tuple[Tensor, ...]) -> tuple[float, float]:
+    """Loss and accuracy on examples of the test split, in chunks."""
+    chunks = list(zip(*(torch.split(t, TEST_CHUNK) for t in test), strict=True))
+    weights = [len(chunk[0]) / len(test[0]) for chunk in chunks]
     values = [_loss_and_accuracy(model, criterion, chunk) for chunk in chunks]
     return (
         sum(w * v[0] for w, v in zip(weights, values, strict=True)),
@@ -320,11 +331,13 @@ def _state(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, observ
     }
 
 
-def _restore(store: RunStore, model: nn.Module, optimizer: torch.optim.Optimizer, observer: Observer) -> int:
-    """Go back to the checkpoint, if there is one; the step to go on with."""
+def _restore(
+    store: RunStore, model: nn.Module, optimizer: torch.optim.Optimizer, observer: Observer
+) -> tuple[int, float, float]:
+    """Go back to the checkpoint, if there is one: the step to go on with, seconds so far, those of probing."""
     state = store.load_checkpoint()
     if state is None:
-        return 0
+        return 0, 0.0, 0.0
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     observer.load_state_dict(state["observer"])
@@ -335,4 +348,4 @@ def _restore(store: RunStore, model: nn.Module, optimizer: torch.optim.Optimizer
     random.setstate((version, tuple(words), gauss))
     kind, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
-    return int(state["step"])
+    return int(state["step"]), float(state["seconds"]), float(state["probing"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,17 @@ EVERY_SECONDS = 10.0
 
 
 @contextmanager
-def watching(runs: Sequence[Run], *, quiet: bool, as_json: bool) -> Iterator[Watch]:
-    """A function to be told events; what it shows depends on where it is seen."""
+def watching(
+    runs: Sequence[Run], seconds: Mapping[str, float] | None = None, *, quiet: bool, as_json: bool
+) -> Iterator[Watch]:
+    """A function to be told events; what it shows depends on where it is seen.
+
+    Args:
+        runs: what is going to be trained.
+        seconds: run key -> about how long it takes: what the time left is weighed by; their steps if None.
+        quiet: show nothing.
+        as_json: one JSON object per event.
+    """
     if as_json:
         yield _json
     elif quiet:
@@ -34,9 +43,9 @@ def watching(runs: Sequence[Run], *, quiet: bool, as_json: bool) -> Iterator[Wat
         from rich.console import Console
 
         with _bars(Console(stderr=True, highlight=False)) as progress:
-            yield Bars(progress, runs)
+            yield Bars(progress, runs, seconds)
     else:
-        yield Lines(runs)
+        yield Lines(runs, seconds=seconds)
 
 
 def _json(event: Event) -> None:
@@ -54,12 +63,14 @@ def _json(event: Event) -> None:
 class Tally:
     """Steps done and to do over all runs, for the time left."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Run], seconds: Mapping[str, float] | None = None) -> None:
         self.total = {run.key: run.study.steps for run in runs}
+        #: What a step of each run weighs in the time left: a step of another study may take ten times as long.
+        self.weight = {key: (seconds or {}).get(key, steps) / steps for key, steps in self.total.items()}
         self.done: dict[str, int] = {}
         self.ended: dict[str, str] = {}
         self.running: dict[str, Event] = {}
-        self.new = 0  # steps done while watching
+        self.new = 0.0  # weighed steps done while watching
         self.began = time.monotonic()
 
     def __call__(self, event: Event) -> None:
@@ -67,7 +78,7 @@ class Tally:
         key = event.run.key
         before = self.done.get(key)
         if event.kind == "progress" and event.step is not None:
-            self.new += max(0, event.step - before) if before is not None else 0
+            self.new += self.weight[key] * max(0, event.step - before) if before is not None else 0
             self.done[key] = event.step
             self.running[key] = event
         elif event.kind == "started":
@@ -85,7 +96,7 @@ class Tally:
         from landscape.reporting import duration
 
         seconds = time.monotonic() - self.began
-        remaining = sum(self.total.values()) - sum(self.done.values())
+        remaining = sum(self.weight[key] * (steps - self.done.get(key, 0)) for key, steps in self.total.items())
         if not self.new or not remaining:
             return ""
         return f"about {duration(remaining * seconds / self.new)} left"
@@ -94,8 +105,10 @@ class Tally:
 class Lines:
     """One plain line about every ten seconds, and one for what went wrong."""
 
-    def __init__(self, runs: Sequence[Run], every: float = EVERY_SECONDS) -> None:
-        self.tally = Tally(runs)
+    def __init__(
+        self, runs: Sequence[Run], every: float = EVERY_SECONDS, seconds: Mapping[str, float] | None = None
+    ) -> None:
+        self.tally = Tally(runs, seconds)
         self.every = every
         self.last = time.monotonic()
 
@@ -122,9 +135,9 @@ class Lines:
 class Bars:
     """A bar per run that is going on, and one for all."""
 
-    def __init__(self, progress: Progress, runs: Sequence[Run]) -> None:
+    def __init__(self, progress: Progress, runs: Sequence[Run], seconds: Mapping[str, float] | None = None) -> None:
         self.progress = progress
-        self.tally = Tally(runs)
+        self.tally = Tally(runs, seconds)
         self.bars: dict[str, TaskID] = {}
         self.all = progress.add_task("all runs", total=sum(self.tally.total.values()), words="", rate="")
 

@@ -34,6 +34,10 @@ landscape run mine.toml --set studies.main.steps=500
 """
 
 
+#: From so many runs on, a few seconds of timing first make the time left worth reading.
+WORTH_TIMING = 20
+
+
 @click.command(epilog=EXAMPLES)
 @click.argument("source", metavar="ANALYSIS|FILE.toml|FILE.py")
 @click.option("--preset", help="Size of the experiment: quick, standard or paper.  [default: quick]")
@@ -68,7 +72,7 @@ def run(ctx: click.Context, /, source: str, **options: Any) -> None:
     experiment = override(loaded.experiment, **changes)
     device = _device(options["device"])
     workers = _workers(device, options["workers"])
-    timed = options["dry_run"] or loaded.preset in ("standard", "paper")
+    timed = options["dry_run"] or loaded.preset in ("standard", "paper") or len(experiment.runs()) >= WORTH_TIMING
     plans = plan(experiment, data_dir=options["data_dir"], device=device, timed=timed)
     _say_before(experiment, plans, workers, options)
     if options["dry_run"]:
@@ -147,7 +151,8 @@ def _train(
     with Folder.open(out, experiment, manifest=manifest | {"commands": [again]}) as folder:
         _remember(folder, again)
         runs = experiment.runs()
-        with watching(runs, quiet=options["quiet"], as_json=options["as_json"]) as watch:
+        seconds = {key: value for one in plans for key, value in one.run_seconds.items()}
+        with watching(runs, seconds, quiet=options["quiet"], as_json=options["as_json"]) as watch:
             outcome = execute(
                 folder,
                 runs,

@@ -7,13 +7,15 @@ digits; the paper preset keeps the paper's Glorot.
 
 from __future__ import annotations
 
-from landscape.experiment import Arm, Experiment, Options, ProbeSpec, Spec, Study
+from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
 
 #: Three step sizes of [1/2, 4] x lr where a full sweep would cost too much.
 THREE = (0.5, 2.0**0.5, 4.0)
 #: The deep linear net's range in the paper, [1/100, 30] x lr.
 LINEAR = (0.01, 0.1, 1.0, 5.0, 10.0, 30.0)
 PAIR = ("none", "batch")
+#: Measured half as often as the pair; the noise arms are compared by accuracy and drift alone.
+NORMS = ("lp:1", "lp:2", "lp:inf")
 
 
 def quick() -> Experiment:
@@ -21,7 +23,9 @@ def quick() -> Experiment:
     conv = _conv(
         Spec("convnet"), Spec("digits"), rates=(0.03, 0.1, 0.3), layers=("conv3", "conv5"), steps=200, seeds=5, every=10
     )
-    return Experiment("santurkar-quick", (conv, _linear((1e-5, 1e-4, 1e-3), 1e-4, steps=1000, every=50, seeds=5)))
+    return Experiment(
+        "santurkar-quick", (conv, _linear((1e-5, 1e-4, 1e-3), 1e-4, steps=1000, every=50, seeds=5, norms=("lp:1",)))
+    )
 
 
 def standard() -> Experiment:
@@ -33,10 +37,10 @@ def standard() -> Experiment:
         layers=("conv5", "fc2"),
         steps=1500,
         seeds=5,
-        every=50,
+        every=75,
         full_batches=10,
     )
-    return Experiment("santurkar-standard", (conv, _linear((1e-5, 1e-4, 1e-3), 1e-4, steps=5000, every=250, seeds=5)))
+    return Experiment("santurkar-standard", (conv, _linear((1e-5, 1e-4, 1e-3), 1e-4, steps=3000, every=150, seeds=5)))
 
 
 def paper() -> Experiment:
@@ -72,11 +76,8 @@ def _conv(
     fixed = tuple(primary * m for m in THREE)
     weights = [f"{layer}.linear" for layer in layers]
 
-    def path(every: int, **options: object) -> ProbeSpec:
-        return ProbeSpec("gradient_path", every=every, arms=PAIR, options=options)
-
-    def short(**options: object) -> Options:
-        return {"multiples": THREE, **options}
+    def path(every: int, at: tuple[int, ...] | None = None, **options: object) -> ProbeSpec:
+        return ProbeSpec("gradient_path", every=every, at=at, arms=PAIR, options=options)
 
     return Study(
         name="conv",
@@ -85,7 +86,7 @@ def _conv(
         arms=(
             Arm("none"),
             Arm("batch"),
-            *(Arm(norm, learning_rates=(primary,)) for norm in ("noisy-batch", "noise", "lp:1", "lp:2", "lp:inf")),
+            *(Arm(norm, learning_rates=(primary,)) for norm in ("noisy-batch", "noise", *NORMS)),
         ),
         learning_rates=rates,
         primary_rate=primary,
@@ -95,25 +96,24 @@ def _conv(
         evaluate_every=every,
         full_batches=full_batches,
         probes=(
-            ProbeSpec("gradient_path", every=every),
+            path(every),
+            ProbeSpec("gradient_path", every=2 * every, arms=NORMS),
+            ProbeSpec("curvature", every=every, arms=PAIR),
+            ProbeSpec("curvature", every=2 * every, arms=NORMS),
             path(2 * every, step_sizes=fixed),
-            path(every, **short(on="held-out")),
-            path(2 * every, **short(direction="scale-invariant")),
-            path(2 * every, **short(direction="random")),
-            ProbeSpec(
-                "gradient_path",
-                at=tuple(round(steps * k / 4 / every) * every for k in range(4)),
-                arms=PAIR,
-                options=short(on="full"),
-            ),
-            ProbeSpec("curvature", every=every),
-            ProbeSpec("covariate_shift", every=every, arms=PAIR, options={"layers": weights}),
-            ProbeSpec("activations", every=every, options={"layers": list(layers)}),
+            path(2 * every, on="held-out", multiples=THREE),
+            path(2 * every, direction="scale-invariant", multiples=THREE),
+            path(4 * every, direction="random", multiples=THREE),
+            path(1, at=tuple(round(steps * k / 4 / every) * every for k in range(4)), on="full", multiples=(1.0,)),
+            ProbeSpec("covariate_shift", every=2 * every, arms=PAIR, options={"layers": weights}),
+            ProbeSpec("activations", every=every, arms=(*PAIR, "noisy-batch"), options={"layers": list(layers)}),
         ),
     )
 
 
-def _linear(rates: tuple[float, ...], primary: float, *, steps: int, every: int, seeds: int) -> Study:
+def _linear(
+    rates: tuple[float, ...], primary: float, *, steps: int, every: int, seeds: int, norms: tuple[str, ...] = NORMS
+) -> Study:
     """The deep linear net by full-batch gradient descent, over the window of learning rates."""
     return Study(
         name="dln",
@@ -122,7 +122,7 @@ def _linear(rates: tuple[float, ...], primary: float, *, steps: int, every: int,
         arms=(
             Arm("none"),
             Arm("batch"),
-            *(Arm(norm, learning_rates=(primary,)) for norm in ("lp:1", "lp:2", "lp:inf")),
+            *(Arm(norm, learning_rates=(primary,)) for norm in norms),
         ),
         learning_rates=rates,
         primary_rate=primary,
@@ -131,8 +131,8 @@ def _linear(rates: tuple[float, ...], primary: float, *, steps: int, every: int,
         batch_size=None,
         evaluate_every=every,
         probes=(
-            ProbeSpec("gradient_path", every=every, options={"multiples": LINEAR}),
-            ProbeSpec("curvature", every=every),
+            ProbeSpec("gradient_path", every=every, arms=PAIR, options={"multiples": LINEAR}),
+            ProbeSpec("curvature", every=every, arms=PAIR),
             ProbeSpec("covariate_shift", every=every, arms=PAIR, options={"layers": ["fc9.linear", "fc17.linear"]}),
         ),
     )

@@ -168,7 +168,7 @@ def _landscape(experiment: Experiment, frame: pd.DataFrame) -> Section:
         "beta, random": column("effective_smoothness", "random/scaled"),
         "||g'-g||, held-out": column("predictiveness", batch="held-out"),
         "beta, held-out": column("effective_smoothness", batch="held-out"),
-        "beta, full loss": column("effective_smoothness", batch="full"),
+        "beta at lr, full loss": column("effective_smoothness", batch="full"),
     }
     primary = _primary(experiment, rows, "conv")
     panels = {
