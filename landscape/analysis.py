@@ -46,6 +46,7 @@ class Claim:
     Attributes:
         id: e.g. "A-beta".
         statement: the claim in one plain sentence.
+        short: the statement in a few words, for tables; the statement itself if empty.
         study: the study whose runs decide it.
         measure: which numbers.
         arm: the label of the arm that the claim is about.
@@ -87,6 +88,7 @@ class Claim:
     counter_evidence: str = ""
     published: str = ""
     note: str = ""
+    short: str = ""
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,7 @@ class Analysis:
         headline: (experiment, long table) -> the figure of page one.
         answer: verdicts -> the answer in one to three sentences.
         definitions: term -> definition, for the methods part.
+        title: the report's title; the experiment's name if empty.
     """
 
     name: str
@@ -248,3 +251,4 @@ class Analysis:
     headline: Callable[[Experiment, pd.DataFrame], Figure | None]
     answer: Callable[[tuple[Verdict, ...]], str]
     definitions: Mapping[str, str] = field(default_factory=dict)
+    title: str = ""

@@ -30,14 +30,16 @@ def build_report(analysis: Analysis, folder: Folder) -> Report:
     experiment = folder.experiment
     verdicts = decide_claims(analysis.claims(experiment), experiment, frame)
     return Report(
-        title=f"{experiment.name}: {analysis.paper}" if analysis.paper else experiment.name,
+        title=analysis.title or experiment.name,
         question=analysis.question,
         answer=analysis.answer(verdicts),
         verdicts=verdicts,
         headline=analysis.headline(experiment, frame),
         sections=analysis.sections(experiment, frame),
         definitions=analysis.definitions,
-        settings=settings(folder),
+        settings=({"re-examined": analysis.paper} if analysis.paper else {})
+        | {"experiment": experiment.name}
+        | settings(folder),
         cost=cost(folder),
         failures=tuple(failures(folder, frame)),
     )

@@ -61,7 +61,14 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
         best = verdict.best.verdict if verdict.best is not None else ""
         seeds = str(interval.n) if interval is not None else "0"
         rows.append(
-            [verdict.claim.id, verdict.verdict, effect(verdict.claim, interval), seeds, best, verdict.claim.statement]
+            [
+                verdict.claim.id,
+                verdict.verdict,
+                effect(verdict.claim, interval),
+                seeds,
+                best,
+                verdict.claim.short or verdict.claim.statement,
+            ]
         )
     print_table(["claim", "verdict", "effect [95 %]", "seeds", "best rates", "statement"], rows, "Verdicts")
 

@@ -139,9 +139,14 @@ def _p_value(claim: Claim, found: Interval) -> float:
 
 
 def _words(claim: Claim, found: Interval, verdict: str) -> str:
-    bounds = f"the {found.level * 100:.0f} % interval [{found.lower:.3g}, {found.upper:.3g}]"
+    """The interval and the boundary, in the unit that the claim is stated in."""
+    sign = -1.0 if claim.scale == "value" and claim.supports == "smaller" else 1.0
+    low, high = sorted((sign * found.lower, sign * found.upper))
+    unit = " dex" if claim.scale == "log-ratio" else ""
+    bounds = f"the {found.level * 100:.0f} % interval [{low:.3g}, {high:.3g}]{unit}"
     if claim.kind == "equivalence":
         verb = {"holds": "lies inside", "fails": "lies outside", "undecided": "crosses an edge of"}[verdict]
         return f"{bounds} {verb} the margin of +/-{claim.boundary:.3g}"
-    verb = {"holds": "lies above", "fails": "lies below", "undecided": "contains"}[verdict]
-    return f"{bounds} {verb} the boundary {claim.boundary:.3g}"
+    above, below = ("above", "below") if sign > 0 else ("below", "above")
+    verb = {"holds": f"lies {above}", "fails": f"lies {below}", "undecided": "contains"}[verdict]
+    return f"{bounds} {verb} the boundary {sign * claim.boundary:.3g}"

@@ -69,7 +69,7 @@ def _row(verdict: Verdict) -> Data:
     claim, equal, best = verdict.claim, verdict.equal, verdict.best
     return {
         "id": plain(claim.id),
-        "statement": plain(claim.statement),
+        "statement": plain(claim.short or claim.statement),
         "badge": badge(verdict.verdict),
         "effect": effect(claim, equal.by_step or equal.at_matched_loss),
         "matched": effect(claim, equal.at_matched_loss) if equal.by_step and equal.at_matched_loss else "",
@@ -150,7 +150,8 @@ def _test(verdict: Verdict) -> str:
 
 
 def _layers(claim: Claim, comparison: Comparison) -> str:
-    layers = {name: mean for name, mean in comparison.by_layer.items() if name}
+    sign = -1.0 if claim.scale == "value" and claim.supports == "smaller" else 1.0
+    layers = {name: sign * mean for name, mean in comparison.by_layer.items() if name}
     show = fold if claim.scale == "log-ratio" else number
     return ", ".join(f"{name} {show(mean)}" for name, mean in layers.items())
 

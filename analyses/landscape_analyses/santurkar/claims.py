@@ -7,6 +7,7 @@ same"), it is an equivalence with a margin, and its note says so.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -21,6 +22,36 @@ GHORBANI = "Ghorbani et al. 2019: the effect is tied to mini-batch statistics; w
 EXPLODE = "Yang et al. 2019: batch normalization causes gradient explosion at initialization."
 MARGIN_FOLD = math.log10(2.0)
 POINTS = 0.03
+#: The claims in a few words, for the verdict table on page one.
+SHORT = {
+    "A-speed": "trains faster (mean training accuracy)",
+    "A-acc": "ends at a higher test accuracy",
+    "A-lr": "lower training loss at the largest rate",
+    "A-noisy1": "noisy batch norm. trains better than none",
+    "A-noisy1b": "noisy batch norm. ends within 3 points of batch",
+    "A-noisy3": "noise alone stops the standard net",
+    "A-range": "loss varies less along the gradient, early",
+    "A-pred": "gradient more predictive, early",
+    "A-beta": "smaller effective beta",
+    "A-beta-inv": "smaller beta, scale-invariant",
+    "A-pred-held": "gradient more predictive on a held-out batch",
+    "A-ICS": "larger internal covariate shift",
+    "A-drift": "activations drift as much, within a factor 2",
+    "A-noisy2": "noisy batch norm. drifts more than none",
+    "A-ICS-DLN1": "deep linear, none: cosine of G, G' above 0.9",
+    "A-ICS-DLN2": "deep linear, batch: cosine of G, G' below 0.6",
+    "A-ICS-DLN3": "deep linear: lower loss with batch",
+    "A-lp-DLN": "deep linear: lower loss with lp:1 than batch",
+    "A-l1-acc": "lp:1 ends within 3 points of batch (test)",
+    "A-l1-beta": "lp:1 smooths too: smaller beta than none",
+    "A-l2-acc": "lp:2 ends within 3 points of batch (test)",
+    "A-l2-beta": "lp:2 smooths too: smaller beta than none",
+    "A-linf-acc": "lp:inf ends within 3 points of batch (test)",
+    "A-linf-beta": "lp:inf smooths too: smaller beta than none",
+    "A-range-DLN": "deep linear: loss varies less along the gradient",
+    "A-pred-DLN": "deep linear: gradient more predictive",
+    "A-beta-DLN": "deep linear: smaller effective beta",
+}
 
 
 def _path(quantity: str, variant: str = "gradient/scaled", batch: str = "same") -> Measure:
@@ -36,7 +67,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
     studies = {study.name: {arm.label for arm in study.arms} for study in experiment.studies}
     declared = (*_training_claims(), *_smoothness_claims(), *_shift_claims(experiment), *_linear_claims())
     return tuple(
-        claim
+        dataclasses.replace(claim, short=SHORT[claim.id])
         for claim in declared
         if claim.study in studies and {claim.arm, claim.reference or claim.arm} <= studies[claim.study]
     )
