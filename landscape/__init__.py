@@ -20,6 +20,7 @@ from landscape.probes.base import Measurement, Moment, Probe
 from landscape.probes.covariate_shift import CovariateShift, covariate_shift
 from landscape.probes.curvature import gradient_curvature
 from landscape.probes.gradient_path import GradientPath, gradient_path
+from landscape.probes.theorems import TheoremBounds, theorem_bounds
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "ProbeError",
     "Scheduled",
     "StoreError",
+    "TheoremBounds",
     "UsageError",
     "__version__",
     "activation_shift",
@@ -47,4 +49,5 @@ __all__ = [
     "gradient_path",
     "is_probing",
     "preserved",
+    "theorem_bounds",
 ]

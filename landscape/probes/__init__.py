@@ -10,6 +10,7 @@ from landscape.probes.base import Measurement, Moment, Probe
 from landscape.probes.covariate_shift import CovariateShiftProbe
 from landscape.probes.curvature import CurvatureProbe
 from landscape.probes.gradient_path import GradientPathProbe
+from landscape.probes.theorems import TheoremsProbe
 
 #: name -> the probe's class: what ``--probe``, TOML files and ``Observer(probes=[...])`` accept.
 PROBES: dict[str, Callable[..., Probe]] = {
@@ -17,6 +18,7 @@ PROBES: dict[str, Callable[..., Probe]] = {
     "covariate_shift": CovariateShiftProbe,
     "activations": ActivationsProbe,
     "curvature": CurvatureProbe,
+    "theorems": TheoremsProbe,
 }
 
 

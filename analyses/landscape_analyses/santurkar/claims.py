@@ -35,6 +35,8 @@ SHORT = {
     "A-beta": "smaller effective beta",
     "A-beta-inv": "smaller beta, scale-invariant",
     "A-pred-held": "gradient more predictive on a held-out batch",
+    "A-thm41": "Theorem 4.1 is an identity (error below 1e-6)",
+    "A-thm42": "Theorem 4.2 is an identity (error below 1e-6)",
     "A-ICS": "larger internal covariate shift",
     "A-drift": "activations drift as much, within a factor 2",
     "A-noisy2": "noisy batch norm. drifts more than none",
@@ -65,7 +67,7 @@ def _training(quantity: str) -> Measure:
 def claims(experiment: Experiment) -> tuple[Claim, ...]:
     """Every claim that this experiment can decide: those whose study and arms it has."""
     studies = {study.name: {arm.label for arm in study.arms} for study in experiment.studies}
-    declared = (*_training_claims(), *_smoothness_claims(), *_shift_claims(experiment), *_linear_claims())
+    declared = (*_training_claims(), *_smoothness_claims(experiment), *_shift_claims(experiment), *_linear_claims())
     return tuple(
         dataclasses.replace(claim, short=SHORT[claim.id])
         for claim in declared
@@ -155,7 +157,7 @@ def _training_claims() -> tuple[Claim, ...]:
     )
 
 
-def _smoothness_claims() -> tuple[Claim, ...]:
+def _smoothness_claims(experiment: Experiment) -> tuple[Claim, ...]:
     def smoother(id: str, statement: str, measure: Measure, window: str, arm: str = "batch", **rest: Any) -> Claim:
         settings: dict[str, Any] = {"matched": True, "landscape": True, "window": window}
         settings |= {"source": f"{PAPER}, figure 4", "counter_evidence": SHALLOW}
@@ -193,6 +195,24 @@ def _smoothness_claims() -> tuple[Claim, ...]:
             "early",
             source="figure 4b on another batch; not in the paper",
             counter_evidence=GHORBANI,
+        ),
+        *(
+            Claim(
+                f"A-thm{theorem}",
+                f"Theorem 4.{theorem[1]} holds on live activations, as an identity: relative error below 1e-6.",
+                "conv",
+                Measure("theorems", f"error_{theorem}", layers=predeclared(experiment, "conv", "theorems", "layer")),
+                "batch",
+                reference=None,
+                supports="smaller",
+                scale="value",
+                kind="threshold",
+                boundary=-1e-6,
+                needs_training=False,
+                source=f"{PAPER}, Theorem 4.{theorem[1]}, with eps kept and 1/m in the last term",
+                note="Algebra, not evidence: it speaks of one layer's activations, with gamma and beta held fixed.",
+            )
+            for theorem in ("41", "42")
         ),
         *(
             smoother(
@@ -323,11 +343,11 @@ def _linear_claims() -> tuple[Claim, ...]:
     )
 
 
-def predeclared(experiment: Experiment, study: str, probe: str) -> tuple[str, ...]:
+def predeclared(experiment: Experiment, study: str, probe: str, option: str = "layers") -> tuple[str, ...]:
     """The layers that a study's probe was told to measure: they are fixed before the run."""
     for one in experiment.studies:
-        if one.name == study:
-            for spec in one.probes:
-                if spec.name == probe and spec.options.get("layers"):
-                    return tuple(spec.options["layers"])
+        for spec in one.probes if one.name == study else ():
+            named = spec.options.get(option)
+            if spec.name == probe and named:
+                return (named,) if isinstance(named, str) else tuple(named)
     return ("",)

@@ -182,7 +182,7 @@ def _landscape(experiment: Experiment, frame: pd.DataFrame) -> Section:
         title="The landscape along the gradient",
         text="The measures of figure 4 on the convolutional pair. A measure that is smaller at equal step and at equal "
         "loss is smoother; the tables show how the answer moves with the learning rate, the direction and the batch.",
-        claims=("A-range", "A-pred", "A-beta", "A-beta-inv", "A-pred-held"),
+        claims=("A-range", "A-pred", "A-beta", "A-beta-inv", "A-pred-held", "A-thm41", "A-thm42"),
         figures=(
             Figure(
                 name="controls",
