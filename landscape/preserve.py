@@ -96,25 +96,37 @@ class _ModuleState:
         self.extra: Any = None
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             self.extra = copy.deepcopy(module.get_extra_state())
+        self.bindings = _bindings(module)
 
     def restore(self, *, flags: bool) -> None:
+        if _bindings(self.module) != self.bindings:  # cheap to see, and rare: done before every evaluation
+            self._rebind(flags)
+        for tensor, value in self.values:
+            tensor.data.copy_(value)
+        for generator, state in self.generators:
+            generator.set_state(state)
+        if self.extra is not None:
+            self.module.set_extra_state(copy.deepcopy(self.extra))
+
+    def _rebind(self, flags: bool) -> None:
+        """Names back to the objects they were bound to."""
         module = self.module
         for own, saved in ((module._parameters, self.parameters), (module._buffers, self.buffers)):
             if own.keys() != saved.keys() or any(own[key] is not saved[key] for key in saved):
                 own.clear()
                 own.update(saved)  # type: ignore[arg-type]
-        for tensor, value in self.values:
-            tensor.data.copy_(value)
-        for generator, state in self.generators:
-            generator.set_state(state)
         now = module.__dict__
         for key in [key for key in now if key not in self.plain and key not in _CONTAINERS]:
             del now[key]
         for key, value in self.plain.items():
             if (flags or key != "training") and now.get(key, now) is not value:
                 now[key] = value
-        if self.extra is not None:
-            module.set_extra_state(copy.deepcopy(self.extra))
+
+
+def _bindings(module: nn.Module) -> tuple[object, ...]:
+    """What a module's names are bound to, as something to compare: the same iff nothing was rebound."""
+    own = (module.__dict__, module._parameters, module._buffers)
+    return tuple((*names, *map(id, names.values())) for names in own)
 
 
 class Snapshot:
