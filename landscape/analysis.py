@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -53,7 +54,8 @@ class Claim:
         reference: the label of the arm it is compared with; None compares with nothing (threshold).
         supports: whether a "smaller" or a "larger" measure in the arm supports the claim.
         scale: "log-ratio" (s in dex: log10 of a quotient) or "difference" (s in the measure's unit),
-            "value" (no reference: s is the arm's own measure, with ``supports`` as its sign).
+            "value" (no reference: s is the arm's own measure, with ``supports`` as its sign), "cosine" (as "value",
+            on Fisher's z scale: s = atanh of the cosine, which is bounded and too skewed for an interval).
         kind: superiority, non-inferiority, equivalence (90 % interval inside +/- boundary) or threshold.
         boundary: the value of s at which the claim stops being true, in the unit of s.
         window: "all", "early" (first third after both arms left the plateau), "late" (last third), "end" (last step).
@@ -75,7 +77,7 @@ class Claim:
     arm: str
     reference: str | None = "none"
     supports: Literal["smaller", "larger"] = "smaller"
-    scale: Literal["log-ratio", "difference", "value"] = "log-ratio"
+    scale: Literal["log-ratio", "difference", "value", "cosine"] = "log-ratio"
     kind: Kind = "superiority"
     boundary: float = 0.0
     window: Window = "all"
@@ -89,6 +91,18 @@ class Claim:
     published: str = ""
     note: str = ""
     short: str = ""
+
+    def read(self, s: float) -> float:
+        """A value of s as people read it: the measure itself for "value" and "cosine", s otherwise.
+
+        >>> cosine = Claim("c", "it is small", "s", Measure("p", "q"), "a", None, supports="smaller", scale="cosine")
+        >>> round(cosine.read(-0.6931), 3)
+        0.6
+        """
+        if self.scale not in ("value", "cosine"):
+            return s
+        signed = -s if self.supports == "smaller" else s
+        return math.tanh(signed) if self.scale == "cosine" else signed
 
 
 @dataclass(frozen=True)

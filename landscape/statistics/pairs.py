@@ -12,6 +12,9 @@ from landscape.analysis import Claim, Window
 from landscape.statistics.matched import Series, Steps, difference, log_ratio, matched_difference, reduced
 from landscape.statistics.runs import RunData, worst
 
+#: A float32 cosine can't be told from 1 above this; atanh of it is 8.4.
+LARGEST_COSINE = 1.0 - 1e-7
+
 
 @dataclass(frozen=True)
 class SeedValue:
@@ -37,7 +40,7 @@ def seed_value(claim: Claim, layer: str, arm: RunData, reference: RunData | None
 
     log-ratio: log10 of the quotient reference / arm where a smaller measure supports the
     claim; difference: reference - arm likewise; both turned round where a larger one does. value: the arm's own
-    measure, with its sign turned where a smaller one supports.
+    measure, with its sign turned where a smaller one supports. cosine: atanh of the value.
 
     Args:
         claim: which measure, window, orientation.
@@ -66,7 +69,10 @@ def seed_value(claim: Claim, layer: str, arm: RunData, reference: RunData | None
     sign = 1.0 if (claim.supports == "larger") == (reference is None) else -1.0
     compared = {"log-ratio": log_ratio, "difference": difference}
     s = compared[claim.scale](rest[0], a) if rest else a
-    by_step = sign * reduced(s, claim.reduce)
+    middle = reduced(s, claim.reduce)
+    if claim.scale == "cosine" and np.isfinite(middle):
+        middle = float(np.arctanh(np.clip(middle, -LARGEST_COSINE, LARGEST_COSINE)))
+    by_step = sign * middle
     span = (int(steps[0]), int(steps[-1]))
     if not claim.matched or reference is None:
         return SeedValue("measured", by_step, span=span)

@@ -44,9 +44,10 @@ def check_claim(claim: Claim) -> None:
     def refuse(what: str) -> None:
         raise UsageError(f"claim {claim.id!r}: {what}")
 
-    if (claim.scale == "value") != (claim.reference is None):
+    alone = claim.scale in ("value", "cosine")
+    if alone != (claim.reference is None):
         refuse('scale="value" and reference=None belong together: a value is compared with its boundary alone')
-    if claim.kind == "threshold" and claim.scale != "value":
+    if claim.kind == "threshold" and not alone:
         refuse('kind="threshold" compares a value with the boundary: write scale="value" and reference=None')
     if claim.matched and claim.reference is None:
         refuse("there is no second arm to match the loss with: matched=True needs a reference")
@@ -140,13 +141,13 @@ def _p_value(claim: Claim, found: Interval) -> float:
 
 def _words(claim: Claim, found: Interval, verdict: str) -> str:
     """The interval and the boundary, in the unit that the claim is stated in."""
-    sign = -1.0 if claim.scale == "value" and claim.supports == "smaller" else 1.0
-    low, high = sorted((sign * found.lower, sign * found.upper))
+    turned = claim.reference is None and claim.supports == "smaller"
+    low, high = sorted((claim.read(found.lower), claim.read(found.upper)))
     unit = " dex" if claim.scale == "log-ratio" else ""
     bounds = f"the {found.level * 100:.0f} % interval [{low:.3g}, {high:.3g}]{unit}"
     if claim.kind == "equivalence":
         verb = {"holds": "lies inside", "fails": "lies outside", "undecided": "crosses an edge of"}[verdict]
         return f"{bounds} {verb} the margin of +/-{claim.boundary:.3g}"
-    above, below = ("above", "below") if sign > 0 else ("below", "above")
+    above, below = ("below", "above") if turned else ("above", "below")
     verb = {"holds": f"lies {above}", "fails": f"lies {below}", "undecided": "contains"}[verdict]
-    return f"{bounds} {verb} the boundary {sign * claim.boundary:.3g}"
+    return f"{bounds} {verb} the boundary {claim.read(claim.boundary):.3g}"

@@ -150,8 +150,7 @@ def _test(verdict: Verdict) -> str:
 
 
 def _layers(claim: Claim, comparison: Comparison) -> str:
-    sign = -1.0 if claim.scale == "value" and claim.supports == "smaller" else 1.0
-    layers = {name: sign * mean for name, mean in comparison.by_layer.items() if name}
+    layers = {name: claim.read(mean) for name, mean in comparison.by_layer.items() if name}
     show = fold if claim.scale == "log-ratio" else number
     return ", ".join(f"{name} {show(mean)}" for name, mean in layers.items())
 

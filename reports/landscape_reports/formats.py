@@ -81,19 +81,16 @@ def effect(claim: Claim, interval: Interval | None) -> str:
 
 
 def oriented(claim: Claim, interval: Interval) -> tuple[float, float, float]:
-    """Mean, lower and upper as read: a claim about a small value (scale "value") gets its own sign back."""
-    if claim.scale == "value" and claim.supports == "smaller":
-        return -interval.mean, -interval.upper, -interval.lower
-    return interval.mean, interval.lower, interval.upper
+    """Mean, lower and upper as read: a claim about a value is said in the measure's own unit and sign."""
+    low, high = sorted((claim.read(interval.lower), claim.read(interval.upper)))
+    return claim.read(interval.mean), low, high
 
 
 def boundary(claim: Claim) -> str:
     """The claim's boundary in the unit of its effect."""
     if claim.scale == "log-ratio":
         return fold(claim.boundary)
-    if claim.scale == "value" and claim.supports == "smaller":
-        return number(-claim.boundary)
-    return number(claim.boundary)
+    return number(claim.read(claim.boundary))
 
 
 def p_value(p: float) -> str:
