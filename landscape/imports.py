@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from landscape.errors import UsageError
+from landscape.errors import UsageError, nearest
 
 
 def is_reference(name: str) -> bool:
@@ -45,8 +45,8 @@ def load_object(spec: str) -> Any:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            public = ", ".join(sorted(key for key in vars(module) if not key.startswith("_"))) or "nothing"
-            raise UsageError(f"{spec!r}: {where} has no {name!r}; it has {public}")
+            public = sorted(key for key in vars(module) if not key.startswith("_"))
+            raise UsageError(f"{spec!r}: {where} has no {name!r}; {nearest(name, public)}")
         found = getattr(found, part)
     return found
 

@@ -12,8 +12,9 @@ from landscape.data.cifar import cifar10, cifar100
 from landscape.data.digits import digits
 from landscape.data.gaussian import gaussian_regression
 from landscape.data.idx import fashion_mnist, mnist
-from landscape.data.user import as_dataset, user_function
+from landscape.data.user import as_dataset
 from landscape.errors import UsageError, nearest
+from landscape.imports import is_reference, load_object
 
 __all__ = ["DATA", "Dataset", "load_data", "make_dataset"]
 
@@ -54,8 +55,11 @@ def load_data(
     torch.Size([100, 1, 8, 8])
     """
     given = {"data_dir": data_dir, "seed": seed, "allow_mismatch": allow_mismatch}
-    if ":" in name:
-        return as_dataset(name, _call(name, user_function(name), given, options))
+    if is_reference(name):
+        function = load_object(name)
+        if not callable(function):
+            raise UsageError(f"data {name!r} is {type(function).__name__}, not a function that returns the data")
+        return as_dataset(name, _call(name, function, given, options))
     if name not in DATA:
         raise UsageError(f"no data {name!r}; {nearest(name, list(DATA))}, or your own package:function")
     dataset: Dataset = _call(name, DATA[name], given, options)

@@ -3,40 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
-import inspect
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.data.base import Dataset, Split, make_dataset, sha256_of
-from landscape.errors import DataError, UsageError, nearest
-
-
-def user_function(name: str) -> Callable[..., Any]:
-    """The function that ``package.module:function`` or ``path/file.py:function`` names.
-
-    A package is imported as any other; a file is run as a module of its own, once per process.
-
-    Raises:
-        UsageError: there is no such module, file or function, or the module can't be imported.
-    """
-    module_name, _, function_name = name.rpartition(":")
-    if not module_name or not function_name:
-        raise UsageError(f"{name!r} is not of the form package:function or file.py:function")
-    module = _from_file(Path(module_name)) if module_name.endswith(".py") else _from_package(module_name)
-    found = getattr(module, function_name, None)
-    if not callable(found):
-        known = [n for n, value in vars(module).items() if inspect.isfunction(value) and not n.startswith("_")]
-        raise UsageError(f"{module_name} has no function {function_name!r}; {nearest(function_name, known)}")
-    function: Callable[..., Any] = found
-    return function
+from landscape.data.base import Dataset, Split, make_dataset
+from landscape.errors import DataError
 
 
 def as_dataset(name: str, result: Any) -> Dataset:
@@ -80,37 +54,6 @@ def _completed(name: str, given: Dataset) -> Dataset:
                 "landscape.data.make_dataset fills it in"
             )
     return dataclasses.replace(given, checksum=made.checksum)
-
-
-def _from_file(path: Path) -> Any:
-    if not path.is_file():
-        raise UsageError(f"there is no file {path} (in {Path.cwd()})")
-    module_name = f"_landscape_user_{sha256_of([np.frombuffer(str(path.resolve()).encode(), np.uint8)])[:16]}"
-    if module_name in sys.modules:
-        return sys.modules[module_name]
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None  # a .py file always has a loader
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and pickle look their module up
-    try:
-        spec.loader.exec_module(module)
-    except BaseException as error:
-        del sys.modules[module_name]
-        if isinstance(error, ImportError | SyntaxError):
-            raise UsageError(f"can't import {path}: {error}") from error
-        raise
-    return module
-
-
-def _from_package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except (ImportError, SyntaxError, ValueError) as error:
-        raise UsageError(
-            f"can't import {name!r}: {error}. Install it, run from the folder it lies in, "
-            "or name a file: file.py:function"
-        ) from error
 
 
 def _pair(name: str, result: Any) -> tuple[Any, Any]:

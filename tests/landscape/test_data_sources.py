@@ -126,12 +126,12 @@ def test_user_dataset_of_a_package_gets_seed_and_options(tmp_path: Path, monkeyp
     assert (data.name, data.classes, data.train[0][0, 0].item()) == ("seed 9", 5, 3.0)
     with pytest.raises(UsageError, match="its options: scale"):
         load_data("some_users_package:load", size=3)
-    with pytest.raises(UsageError, match="has no function 'lod'; did you mean 'load'"):
+    with pytest.raises(UsageError, match="has no 'lod'; did you mean 'load'"):
         load_data("some_users_package:lod")
 
 
 def test_user_code_that_cannot_be_found(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="can't import 'no_such_package_here'"):
+    with pytest.raises(UsageError, match="there is no module 'no_such_package_here'"):
         load_data("no_such_package_here:load")
     with pytest.raises(UsageError, match=r"there is no file .*gone\.py"):
         load_data(f"{tmp_path}/gone.py:load")
