@@ -137,7 +137,7 @@ def test_user_code_that_cannot_be_found(tmp_path: Path) -> None:
         load_data(f"{tmp_path}/gone.py:load")
     with pytest.raises(UsageError, match="package.module:function"):
         load_data(":load")
-    with pytest.raises(UsageError, match="can't import"):
+    with pytest.raises(UsageError, match="can't be imported"):
         user(tmp_path, "def load(:")
 
 
