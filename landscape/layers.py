@@ -49,15 +49,19 @@ def trace_layers(objective: Objective, batch: Batch) -> tuple[list[Layer], str]:
     owned = {m: [(n, p) for n, p in m.named_parameters(recurse=False) if id(p) in chosen] for m in names}
     owned = {module: own for module, own in owned.items() if own}
     calls: dict[nn.Module, list[Any]] = {}  # insertion order is first-call order
+    outputs: list[Any] = []
 
     def remember(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         roots = [tensor.grad_fn for tensor in tensors_of([args, kwargs])]
         calls.setdefault(module, []).extend(root for root in roots if root is not None)
 
+    def produced(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        outputs.extend(tensor.grad_fn for tensor in tensors_of(output))
+
     one = batch.batches[0] if isinstance(batch, Batches) else batch
-    with hooked(owned, before=remember):
+    with hooked(owned, before=remember, after=produced):
         loss = objective.loss(one)
-    seen = _reachable([loss.grad_fn])
+    seen = _reachable([loss.grad_fn, *outputs])  # outputs: a head that is called but not in the loss hides nothing
     hidden = any(id(p) not in seen for module in calls for _, p in owned[module])
     layers: list[Layer] = []
     earlier: frozenset[int] = frozenset()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import ProbeError, UsageError
-from landscape.parameters import Blocks, Parameters, Selection
+from landscape.parameters import Blocks, Parameters, Selection, dense
 from landscape.preserve import Snapshot, set_statistics, unwrapped
 
 Batch = Any
@@ -124,6 +124,7 @@ class Objective:
             gradient = self.parameters.gradient(loss)
             total = loss.detach() if total is None else total + loss.detach()
             mean = [a.add_(b) for a, b in zip(mean, gradient, strict=True)] if mean else [g.clone() for g in gradient]
+            del gradient  # else two live through the next pass
         assert total is not None
         return total, mean
 
@@ -134,7 +135,7 @@ class Objective:
         mean: Blocks = [torch.zeros_like(t) for t in tensors]
         for part, weight in zip(parts.batches, parts.weights, strict=True):
             raw = torch.autograd.grad(self.evaluate(part), tensors, allow_unused=True)
-            mean = [m if g is None else m.add(g, alpha=weight) for m, g in zip(mean, raw, strict=True)]
+            mean = [m if g is None else m.add(dense(g), alpha=weight) for m, g in zip(mean, raw, strict=True)]
         return mean
 
     def value(self, batch: Batch) -> Tensor:

@@ -95,6 +95,7 @@ class Observer(AbstractContextManager["Observer"]):
         self.batches, self.seed, self.strict = batches or {}, seed, strict
         self.steps = 0
         self.failures: dict[str, str] = {}
+        self._labels = _distinct([scheduled.probe.name for scheduled in self.probes])
         self._store = RunStore(Path(to)) if isinstance(to, str | Path) else to
         self._owns_store = isinstance(to, str | Path)
         self._rows: list[tuple[int, float | None, Measurement]] = []
@@ -182,7 +183,11 @@ class Observer(AbstractContextManager["Observer"]):
 
     def _measure(self, batch: Batch, also: Iterable[Measurement]) -> None:
         rows = list(also)
-        due = [p.probe for p in self.probes if p.due(self.steps) and p.probe.name not in self.failures]
+        due = {
+            label: scheduled.probe
+            for label, scheduled in zip(self._labels, self.probes, strict=True)
+            if scheduled.due(self.steps) and label not in self.failures
+        }
         rate = learning_rate(self.optimizer)
         if due:
             if not self._checked:
@@ -190,8 +195,8 @@ class Observer(AbstractContextManager["Observer"]):
             moment = Moment(
                 self.model, self.loss_fn, batch, self.steps, self.optimizer, rate, self.batches, seed=self.seed
             )
-            for probe in due:
-                rows.extend(self._run(probe, moment))
+            for label, probe in due.items():
+                rows.extend(self._run(label, probe, moment))
         if rows:
             if self._store is None or self._owns_store:
                 self._rows.extend((self.steps, rate, row) for row in rows)
@@ -199,16 +204,16 @@ class Observer(AbstractContextManager["Observer"]):
                 self._store.append(self.steps, rate, rows)
         self.steps += 1
 
-    def _run(self, probe: Probe, moment: Moment) -> list[Measurement]:
+    def _run(self, label: str, probe: Probe, moment: Moment) -> list[Measurement]:
         if self.strict:
             return list(probe.measure(moment))
         try:
             return list(probe.measure(moment))
         except Exception as error:  # whatever a user's model throws must not stop the user's training
-            self.failures[probe.name] = f"{type(error).__name__}: {error}"
+            self.failures[label] = f"{type(error).__name__}: {error}"
             warnings.warn(
-                f"probe {probe.name!r} failed at step {moment.step} and is left out from now on: "
-                f"{self.failures[probe.name]}. Training goes on; strict=True raises instead",
+                f"probe {label!r} failed at step {moment.step} and is left out from now on: "
+                f"{self.failures[label]}. Training goes on; strict=True raises instead",
                 stacklevel=4,
             )
             return []
@@ -231,3 +236,10 @@ class Observer(AbstractContextManager["Observer"]):
                 "back, or its device is not deterministic. Differences of this size in a measure mean nothing",
                 stacklevel=5,
             )
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Probes by name, the second of a name as "name#2": one that fails leaves the others measuring."""
+    return [
+        name if names[:k].count(name) == 0 else f"{name}#{names[:k].count(name) + 1}" for k, name in enumerate(names)
+    ]

@@ -93,7 +93,7 @@ class Parameters:
     def gradient(self, loss: Tensor, *, create_graph: bool = False) -> Blocks:
         """grad L at w, in blocks; a parameter that the loss does not depend on gives zeros."""
         raw = torch.autograd.grad(loss, self.tensors, create_graph=create_graph, allow_unused=True)
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(self.tensors, raw, strict=True)]
+        return [torch.zeros_like(p) if g is None else dense(g) for p, g in zip(self.tensors, raw, strict=True)]
 
     def product(self, gradient: Sequence[Tensor], vector: Sequence[Tensor]) -> Blocks:
         """H v, from a gradient whose graph was kept: grad <g, v>."""
@@ -109,6 +109,9 @@ class Parameters:
             raise UsageError(
                 f"a direction for {self.numel} parameters has shape ({self.numel},), not {tuple(vector.shape)}"
             )
+        if self.device.type == "cuda":  # from pageable memory the copy would synchronise
+            pinned = vector.pin_memory() if vector.device.type == "cpu" else vector
+            vector = pinned.to(self.device, non_blocking=True)
         parts = torch.split(vector.to(self.device), [p.numel() for p in self.tensors])
         return [part.view_as(p).to(p.dtype) for part, p in zip(parts, self.tensors, strict=True)]
 
@@ -119,14 +122,36 @@ def flat(blocks: Sequence[Tensor]) -> Tensor:
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """<a, b> over all blocks, on the device, without synchronising."""
-    return torch.stack([(x * y).sum() if x.requires_grad else _dot(x, y) for x, y in zip(a, b, strict=True)]).sum()
+    """<a, b> over all blocks (real; in float32 for half precision), on the device, without synchronising."""
+    return torch.stack([_dot(x, y) for x, y in zip(a, b, strict=True)]).sum()
 
 
 def norm(blocks: Sequence[Tensor]) -> Tensor:
-    """||v||_2 over all blocks, on the device, without synchronising."""
-    total: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(block) for block in blocks]))
+    """||v||_2 over all blocks (in float32 for half precision), on the device, without synchronising."""
+    parts = [torch.linalg.vector_norm(block, dtype=_wide(block.dtype)) for block in blocks]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(parts))
     return total
+
+
+def norm_of_difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """||a - b||_2, one block's difference alive at a time.
+
+    Not in place: autograd may hand the same tensor out for two parameters (a + b, say).
+    """
+    parts = [torch.linalg.vector_norm(x - y, dtype=_wide(x.dtype)) for x, y in zip(a, b, strict=True)]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(parts))
+    return total
+
+
+def dense(gradient: Tensor) -> Tensor:
+    """The gradient, if it is dense.
+
+    Raises:
+        ProbeError: it is sparse; norms and optimizers' steps on copies are those of dense ones.
+    """
+    if gradient.is_sparse:
+        raise ProbeError("sparse gradients are not supported: build the embedding with sparse=False")
+    return gradient
 
 
 def filter_norms(blocks: Sequence[Tensor]) -> Blocks:
@@ -140,8 +165,18 @@ def filter_norms(blocks: Sequence[Tensor]) -> Blocks:
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
-    product: Tensor = torch.dot(x.reshape(-1), y.reshape(-1))
+    if x.is_complex():  # two real numbers each
+        x, y = torch.view_as_real(x.resolve_conj()), torch.view_as_real(y.resolve_conj())
+    if x.requires_grad:
+        return (x * y).sum()
+    wide = _wide(x.dtype)
+    product: Tensor = torch.dot(x.reshape(-1).to(wide), y.reshape(-1).to(wide))
     return product
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """Sums over half precision numbers are kept in float32: float16 overflows, bfloat16 has 8 bits."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 def matches(name: str, select: Selection) -> bool:

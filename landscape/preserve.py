@@ -81,6 +81,15 @@ def seeded(seed: int) -> Iterator[None]:
         state.restore()
 
 
+def _each_once(tensor: Tensor) -> Tensor:
+    """The same memory without expanded dimensions, since torch refuses to write where elements coincide."""
+    if tensor.layout is torch.strided:
+        for axis, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+            if stride == 0 and size > 1:
+                tensor = tensor.narrow(axis, 0, 1)
+    return tensor
+
+
 class _ModuleState:
     """One module's own state: which tensors and values its names are bound to, and what buffers hold."""
 
@@ -88,10 +97,11 @@ class _ModuleState:
         self.module = module
         self.parameters = dict(module._parameters)
         self.buffers = dict(module._buffers)
+        self.children = dict(module._modules)
         self.plain = {key: value for key, value in module.__dict__.items() if key not in _CONTAINERS}
         held = [value for value in self.plain.values() if isinstance(value, Tensor)]
         kept = [value for value in self.buffers.values() if value is not None] + held
-        self.values = [(tensor, tensor.detach().clone()) for tensor in kept]
+        self.values = [(tensor, _each_once(tensor.detach()).clone()) for tensor in kept]
         self.generators = [(g, g.get_state()) for g in self.plain.values() if isinstance(g, torch.Generator)]
         self.extra: Any = None
         if type(module).get_extra_state is not nn.Module.get_extra_state:
@@ -102,7 +112,7 @@ class _ModuleState:
         if _bindings(self.module) != self.bindings:  # cheap to see, and rare: done before every evaluation
             self._rebind(flags)
         for tensor, value in self.values:
-            tensor.data.copy_(value)
+            _each_once(tensor.data).copy_(value)
         for generator, state in self.generators:
             generator.set_state(state)
         if self.extra is not None:
@@ -111,10 +121,15 @@ class _ModuleState:
     def _rebind(self, flags: bool) -> None:
         """Names back to the objects they were bound to."""
         module = self.module
-        for own, saved in ((module._parameters, self.parameters), (module._buffers, self.buffers)):
+        bound: list[tuple[dict[str, Any], dict[str, Any]]] = [
+            (module._parameters, self.parameters),
+            (module._buffers, self.buffers),
+            (module._modules, self.children),
+        ]
+        for own, saved in bound:
             if own.keys() != saved.keys() or any(own[key] is not saved[key] for key in saved):
                 own.clear()
-                own.update(saved)  # type: ignore[arg-type]
+                own.update(saved)
         now = module.__dict__
         for key in [key for key in now if key not in self.plain and key not in _CONTAINERS]:
             del now[key]
@@ -125,7 +140,7 @@ class _ModuleState:
 
 def _bindings(module: nn.Module) -> tuple[object, ...]:
     """What a module's names are bound to, as something to compare: the same iff nothing was rebound."""
-    own = (module.__dict__, module._parameters, module._buffers)
+    own = (module.__dict__, module._parameters, module._buffers, module._modules)
     return tuple((*names, *map(id, names.values())) for names in own)
 
 
@@ -160,19 +175,21 @@ class Snapshot:
 
         Called before every evaluation of a sweep, so that each sees the same buffers and the same draws.
         """
+        torch.clear_autocast_cache()  # inside a user's autocast it holds casts of weights that have moved since
         for state in self._modules:
             state.restore(flags=False)
         self.random.restore()
 
     def restore(self) -> None:
         """Everything back to the start."""
-        for state in self._modules:
-            state.restore(flags=True)
         for p, value, grad, flag in zip(self.parameters, self.values, self.gradients, self._flags, strict=True):
             p.data.copy_(value)
             p.requires_grad_(flag)
             p.grad = grad
         self.random.restore()
+        torch.clear_autocast_cache()
+        for state in self._modules:  # last: what a user's set_extra_state throws can't cost them their weights
+            state.restore(flags=True)
 
 
 @contextmanager
@@ -198,7 +215,11 @@ def preserved(model: nn.Module) -> Iterator[Snapshot]:
         yield snapshot
     finally:
         _probing.reset(token)
-        snapshot.restore()
+        try:
+            snapshot.restore()
+        except KeyboardInterrupt:  # half way; all of it is put back by value, so once more is safe
+            snapshot.restore()
+            raise
 
 
 def set_statistics(model: nn.Module, statistics: str) -> None:

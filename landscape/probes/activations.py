@@ -181,7 +181,7 @@ def activation_shift(a: ActivationStatistics, b: ActivationStatistics) -> Activa
     columns: list[list[Tensor]] = []
     for before, after in zip(a.sites, b.sites, strict=True):
         w1 = (before.quantiles - after.quantiles).abs().mean(dim=1)
-        alive = before.std > 1e-7 * before.std.max()
+        alive = ~(before.std <= 1e-7 * before.std.max())  # NaN, of a network that diverged, is not left out
         size = torch.where(alive, before.std, torch.ones_like(before.std))
         count = alive.sum().clamp_min(1)
 
@@ -235,7 +235,7 @@ def _collect(
             for kind in _kinds(module):
                 for site, value in ((f"{kind}input", inputs.get(module)), (f"{kind}output", result)):
                     site = {"norm input": "pre-norm", "norm output": "post-norm"}.get(site, site)
-                    if site in sites and value is not None:
+                    if site in sites and value is not None and value.ndim:
                         slope = _slope(module, value) if site == "nonlinearity input" else None
                         found.setdefault((name, site), []).append(
                             _Part(_units(module, value), None if slope is None else _units(module, slope))
@@ -287,6 +287,11 @@ def _kinds(module: nn.Module) -> tuple[str, ...]:
     return ()
 
 
+#: Modules whose class says which axis holds the units, whatever the number of dimensions.
+_CHANNELS_LAST = ("Linear", "Embedding", "LayerNorm", "RMSNorm", "Attention", "LSTM", "GRU", "RNN")
+_CHANNELS_FIRST = ("Conv", "BatchNorm", "InstanceNorm", "GroupNorm")
+
+
 def _selected(name: str, layers: Sequence[str] | None) -> bool:
     return layers is None or any(name == layer or name.startswith(layer + ".") for layer in layers)
 
@@ -302,9 +307,14 @@ def _slope(module: nn.Module, value: Tensor) -> Tensor:
 
 def _units(module: nn.Module, value: Tensor) -> Tensor:
     """(N, C, ...) or (N, F) or (N, T, F) as (units, samples)."""
-    convolutional = "Conv" in type(module).__name__ or value.ndim > 3
-    axis = 1 if convolutional and value.ndim > 2 else value.ndim - 1
-    return value.detach().movedim(axis, 0).reshape(value.shape[axis], -1)
+    name = type(module).__name__
+    if any(word in name for word in _CHANNELS_LAST):
+        axis = value.ndim - 1
+    else:
+        channels = value.ndim > 3 or any(word in name for word in _CHANNELS_FIRST)
+        axis = 1 if channels and value.ndim > 2 else value.ndim - 1
+    # A copy, never a view: what comes next may work in place.
+    return value.detach().movedim(axis, 0).flatten(1).clone() if value.ndim > 1 else value.detach()[:, None].clone()
 
 
 def _thinned(values: Tensor) -> Tensor:
@@ -326,12 +336,12 @@ def _summary(key: tuple[str, str], parts: list[_Part]) -> SiteStatistics:
         quantiles = ordered[:, at]
     else:
         quantiles = ordered
-    rows = torch.tensor([min(int(q / 100 * count), count - 1) for q in PERCENTILES], device=values.device)
+    percentiles = torch.stack([ordered[:, min(int(q / 100 * count), count - 1)] for q in PERCENTILES])
     std, mean = torch.std_mean(values, dim=1, correction=0)
     low, high = values.min(), values.max()
     position = (values - low) / (high - low).clamp_min(1e-30) * BINS
     index = torch.nan_to_num(position).long().clamp(0, BINS - 1).reshape(-1)
-    counts = torch.zeros(BINS, device=values.device).scatter_add_(0, index, torch.ones_like(index, dtype=torch.float))
+    counts = torch.zeros(BINS, dtype=torch.long, device=values.device).scatter_add_(0, index, torch.ones_like(index))
     centred = thinned - thinned.mean(dim=1, keepdim=True)
     K = centred @ centred.T / count
     slopes = [part.slope for part in parts if part.slope is not None]
@@ -345,7 +355,7 @@ def _summary(key: tuple[str, str], parts: list[_Part]) -> SiteStatistics:
         site=key[1],
         mean=mean,
         std=std,
-        percentiles=ordered[:, rows].T,
+        percentiles=percentiles,
         quantiles=quantiles,
         histogram=counts / (values.numel() * (high - low).clamp_min(1e-30) / BINS),
         low=low,
@@ -359,6 +369,8 @@ def _summary(key: tuple[str, str], parts: list[_Part]) -> SiteStatistics:
 class ActivationsProbe:
     """``activation_statistics`` on a fixed batch, and the shift against the previous and the first probe.
 
+    The fixed batch is the Observer's ``batches["fixed"]``. Without one the mini-batch of the step is
+    measured (its rows say batch "same"), and the shift is that of the data as well.
     Memory does not grow with the trajectory: the quantiles of two moments are kept.
 
     Args:
@@ -379,6 +391,7 @@ class ActivationsProbe:
         statistics: str = "batch",
     ) -> None:
         self.layers, self.sites, self.histograms, self.statistics = layers, tuple(sites), histograms, statistics
+        self._on = "fixed"
         self._first: ActivationStatistics | None = None
         self._previous: ActivationStatistics | None = None
 
@@ -388,6 +401,7 @@ class ActivationsProbe:
 
     def measure(self, moment: Moment) -> Iterable[Measurement]:
         """One forward pass at this moment."""
+        self._on = "fixed" if "fixed" in moment.batches else "same"
         batch = moment.batches.get("fixed", moment.batch)
         now = activation_statistics(
             moment.model, moment.loss_fn, batch, self.layers, sites=self.sites, statistics=self.statistics
@@ -410,7 +424,7 @@ class ActivationsProbe:
             layer=layer,
             index=index,
             variant=site,
-            batch="fixed",
+            batch=self._on,
             statistics=self.statistics,
             version=VERSION,
         )

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from landscape.errors import UsageError
+
 Batch = Any
 LossFunction = Callable[[nn.Module, Batch], Tensor]
 
@@ -67,6 +69,20 @@ class Moment:
     learning_rate: float | None = None
     batches: Mapping[str, Batch] = field(default_factory=dict)
     seed: int = 0
+
+    def named(self, name: str) -> Batch:
+        """The batch called ``name``; "same" is the mini-batch of this step.
+
+        Raises:
+            UsageError: no batch of this name was given.
+        """
+        if name == "same":
+            return self.batch
+        if name not in self.batches:
+            raise UsageError(
+                f"there is no batch {name!r} to measure on: pass batches={{{name!r}: ...}} to the Observer"
+            )
+        return self.batches[name]
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from landscape.errors import UsageError, nearest
 from landscape.layers import Layer, trace_layers
 from landscape.objective import Batch, LossFunction, Objective
-from landscape.parameters import Blocks, Selection, dot, matches, norm
+from landscape.parameters import Blocks, Selection, dot, matches, norm, norm_of_difference
 from landscape.preserve import preserved
 from landscape.probes.base import Measurement, Moment
 from landscape.stepping import next_parameters
@@ -181,9 +181,9 @@ def select_layers(found: Sequence[Layer], names: Sequence[str] | None, parameter
 def _row(G: Blocks, moved: Blocks, control: Blocks, step: Blocks) -> list[Tensor]:
     """The fields of one layer, in the order of ``CovariateShift``."""
     size = norm(G)
-    distance, control_distance = _difference(moved, G), _difference(control, G)
+    distance, control_distance = norm_of_difference(moved, G), norm_of_difference(control, G)
     length = norm(step) if step else torch.zeros_like(size)
-    per_move = torch.where(length > 0, distance / length, torch.zeros_like(distance))
+    per_move = torch.where(length == 0, torch.zeros_like(distance), distance / length)
     return [
         distance,
         distance / size,
@@ -194,10 +194,6 @@ def _row(G: Blocks, moved: Blocks, control: Blocks, step: Blocks) -> list[Tensor
         control_distance,
         dot(control, G) / (norm(control) * size),
     ]
-
-
-def _difference(a: Blocks, b: Blocks) -> Tensor:
-    return norm([x - y for x, y in zip(a, b, strict=True)])
 
 
 class CovariateShiftProbe:

@@ -90,8 +90,7 @@ class CurvatureProbe:
 
     def measure(self, moment: Moment) -> Iterable[Measurement]:
         """One Hessian-vector product at this moment."""
-        batch = moment.batch if self.on == "same" else moment.batches[self.on]
-        value = gradient_curvature(moment.model, moment.loss_fn, batch, statistics=self.statistics)
+        value = gradient_curvature(moment.model, moment.loss_fn, moment.named(self.on), statistics=self.statistics)
         dtype = str(value.dtype).removeprefix("torch.")
         rows = {"gradient_curvature": float(value)}
         if moment.learning_rate is not None:

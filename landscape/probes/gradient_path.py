@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from landscape.errors import UsageError, nearest
 from landscape.objective import Batch, LossFunction, Objective
-from landscape.parameters import Blocks, Parameters, Selection, dot, filter_norms, norm
+from landscape.parameters import Blocks, Parameters, Selection, dot, filter_norms, norm, norm_of_difference
 from landscape.preserve import Snapshot, preserved
 from landscape.probes.base import Measurement, Moment
 from landscape.stepping import learning_rate, next_parameters
-from landscape.streams import stream
+from landscape.streams import stream, stream_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +45,8 @@ class GradientPath:
         step_sizes: eta_k > 0, in units of learning rate. (K,)
         loss: L(w - eta_k v). (K,)
         loss0: L0 = L(w). ()
-        gradient_norm: ||g0||. ()
-        direction_norm: ||v||, so that eta_k ||v|| is the distance moved. ()
+        gradient_norm: ||g0||; ||D g0|| for "scale-invariant". ()
+        direction_norm: ||v||, so that eta_k ||v|| is the distance moved; ||D^-1 v|| for "scale-invariant". ()
         gradient_distance: d_k = ||grad L(w - eta_k v) - g0||. (K,)
         cosine: <grad L(w - eta_k v), g0> / (||.|| ||.||). (K,)
         smoothness: beta_k = d_k / (eta_k ||v||). (K,)
@@ -121,7 +121,8 @@ def gradient_path(
         batch: a nest of tensors, or ``Batches``; v is taken on it.
         step_sizes: eta_k > 0 (K,); None: eight, geometric in [1/2, 4] times the optimizer's learning rate.
         direction: "gradient" (v = g); "update" (v = (w - w+) / lr, the optimizer's actual step);
-            "random" (Gaussian, each filter scaled to the norm of the weight's, the whole to ||g||; Li et al. 2018);
+            "random" (Gaussian, each filter scaled to the norm of the weight's, 1-D parameters left where they are,
+            the whole scaled to ||g||; Li et al. 2018);
             "scale-invariant" (v = D^2 g with D the per-filter norms, and distances measured after D:
             beta_D = ||D (grad L(w - eta v) - g)|| / (eta ||D g||), unchanged by function-preserving rescaling);
             or a flat tensor of n numbers.
@@ -191,19 +192,19 @@ def _sweep(
         if scale is not None:
             h = [d * x for d, x in zip(scale, h, strict=True)]
         size = norm(h)
-        # Not in place: autograd may hand the same tensor out for two parameters (a + b, say).
-        distances.append(torch.stack([_distance(x, y) for x, y in zip(h, scaled, strict=True)]).norm())
+        distances.append(norm_of_difference(h, scaled))
         cosines.append(dot(h, scaled) / (size * norm0))
         losses.append(loss)
         norms.append(size)
+        del h  # else two gradients live through the next pass
     slope = dot(g, v)
-    steps = torch.tensor(sizes, dtype=norm0.dtype, device=norm0.device)
+    steps = torch.stack([norm0.new_full((), eta) for eta in sizes])  # filled there: a copy would synchronise
     loss_k, distance = _ranked(torch.stack(losses)), _ranked(torch.stack(distances))
     loss0 = _ranked(loss0)
-    smoothness = _ranked(distance / (steps * norm_v))
+    smoothness = _per_length(distance, steps * norm_v)
     top, low = loss_k.max(), loss_k.min()
     best = smoothness.max(dim=0)
-    unit = torch.finfo(norm0.dtype).eps
+    unit = max(torch.finfo(p.dtype).eps for p in objective.parameters.tensors)
     floor = ROUNDING_UNITS * unit * torch.maximum(torch.stack(norms), norm0)
     length = norm(start)
     return GradientPath(
@@ -217,7 +218,7 @@ def _sweep(
         smoothness=smoothness,
         effective_smoothness=best.values,
         effective_smoothness_index=best.indices,
-        secant_slope=_ranked((loss_k - loss0).abs() / (steps * norm_v)).max(),
+        secant_slope=_per_length((loss_k - loss0).abs(), steps * norm_v).max(),
         loss_range=_ranked(top - low),
         loss_range_with_origin=_ranked(torch.maximum(top, loss0) - torch.minimum(low, loss0)),
         rise=_ranked(top - loss0).clamp_min(0.0),
@@ -232,9 +233,9 @@ def _sweep(
     )
 
 
-def _distance(x: Tensor, y: Tensor) -> Tensor:
-    distance: Tensor = torch.linalg.vector_norm(x - y)
-    return distance
+def _per_length(change: Tensor, length: Tensor) -> Tensor:
+    """change / length; 0 where nothing changed, so that a gradient of exactly zero is flat, not infinitely rough."""
+    return torch.where(change == 0, change, _ranked(change / length))
 
 
 def _ranked(value: Tensor) -> Tensor:
@@ -346,10 +347,10 @@ class GradientPathProbe:
             moment.batch,
             sizes,
             direction=self.direction,
-            evaluate_on=None if self.on == "same" else moment.batches[self.on],
+            evaluate_on=None if self.on == "same" else moment.named(self.on),
             optimizer=moment.optimizer,
             statistics=self.statistics,
-            seed=moment.seed + moment.step,
+            seed=stream_seed(moment.seed, f"random direction/{moment.step}"),
         )
         window = "scaled" if self.step_sizes is None else "fixed"
         yield from self._rows(path, f"{self.direction}/{window}", moment.learning_rate)
@@ -377,4 +378,7 @@ class GradientPathProbe:
         if rate is not None:
             sizes = path.step_sizes.tolist()
             nearest_index = min(range(len(sizes)), key=lambda k: abs(sizes[k] - rate))
-            yield row("scaled_smoothness", rate * float(path.smoothness[nearest_index]))
+            if (
+                0.8 <= sizes[nearest_index] / rate <= 1.25
+            ):  # the default sweep's nearest is .91 x lr; farther is not "at lr"
+                yield row("scaled_smoothness", rate * float(path.smoothness[nearest_index]))

@@ -20,7 +20,8 @@ DEFINITIONS = {
     "scale-invariant beta": "||D (grad L(w - eta D^2 g) - g)|| / (eta ||D g||) with D the norms of the filters (1 for "
     "biases and affine parameters): unchanged when weights are rescaled without changing the function.",
     "secant slope": "max |L(w - eta g) - L(w)| / (eta ||g||): a lower bound on the local Lipschitz constant.",
-    "lr beta": "learning rate times beta at eta = lr; about 2 at the edge of stability.",
+    "lr beta": "learning rate times beta at the step size nearest to lr (.91 lr in the default sweep); about 2 at the "
+    "edge of stability.",
     "lr g'Hg/||g||^2": "learning rate times the curvature along the gradient, from one Hessian-vector product.",
     "internal covariate shift": "Definition 2.1: ||G' - G||, G' the gradient of a layer after only the layers before "
     "it took the optimizer's step, on the same batch; relative: over ||G||.",

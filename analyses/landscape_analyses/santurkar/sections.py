@@ -43,7 +43,7 @@ def landscape_panels(experiment: Experiment, frame: pd.DataFrame, study: str, na
         caption=(
             f"Along the gradient of the same mini-batch, at learning rate {rate:g}. Left and middle: smallest to "
             f"largest value over the sweep, median of {seeds} seeds. Right: effective smoothness, smallest to largest "
-            "over seeds. Lower and narrower is smoother."
+            "over seeds. A narrower band on the left, and lower ones in the middle and on the right, are smoother."
         ),
         alt="Three panels over training steps comparing the arms with and without batch normalization: the range "
         "of the loss along the gradient, the range of gradient distances, and the effective smoothness.",
