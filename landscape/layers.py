@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from landscape.errors import ProbeError
 from landscape.hooks import hooked
@@ -46,7 +47,7 @@ def trace_layers(objective: Objective, batch: Batch) -> tuple[list[Layer], str]:
     """
     chosen = {id(p) for p in objective.parameters.tensors}
     names = {module: name for name, module in objective.model.named_modules()}
-    owned = {m: [(n, p) for n, p in m.named_parameters(recurse=False) if id(p) in chosen] for m in names}
+    owned = {m: [(n, p) for n, p in own_parameters(m, name) if id(p) in chosen] for m, name in names.items()}
     owned = {module: own for module, own in owned.items() if own}
     calls: dict[nn.Module, list[Any]] = {}  # insertion order is first-call order
     outputs: list[Any] = []
@@ -84,6 +85,19 @@ def trace_layers(objective: Objective, batch: Batch) -> tuple[list[Layer], str]:
             "tensor of two or more dimensions; functional layers can't be seen"
         )
     return layers, "call order" if hidden else "graph"
+
+
+def own_parameters(module: nn.Module, name: str) -> list[tuple[str, nn.Parameter]]:
+    """A module's own parameters, those behind its parametrizations included (weight norm, spectral norm).
+
+    The modules that torch keeps below ``parametrizations`` own nothing: their input is a weight, no activation.
+    """
+    if "parametrizations" in name.split("."):
+        return []
+    own = list(module.named_parameters(recurse=False))
+    if is_parametrized(module):
+        own += [(n, p) for n, p in module.named_parameters() if n.startswith("parametrizations.")]
+    return own
 
 
 def _reachable(roots: list[Any]) -> set[int]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from landscape.errors import ProbeError, UsageError
 from landscape.hooks import hooked
+from landscape.layers import own_parameters
 from landscape.objective import Batch, Batches, LossFunction, Objective, tensors_of
 from landscape.preserve import preserved
 from landscape.probes.base import Measurement, Moment
@@ -213,7 +214,7 @@ def _collect(
 ) -> tuple[dict[tuple[str, str], list[_Part]], str]:
     """The values at each (layer, site), as (units, samples) matrices, one per micro-batch."""
     names = {module: name.replace("_orig_mod.", "") for name, module in objective.model.named_modules()}
-    watched = [m for m in names if _kinds(m) and _selected(names[m], layers)]
+    watched = [m for m, name in names.items() if _kinds(m, name) and _selected(name, layers)]
     found: dict[tuple[str, str], list[_Part]] = {}
     parts = batch.batches if isinstance(batch, Batches) else [batch]
     objective.snapshot.rewind()
@@ -232,7 +233,7 @@ def _collect(
             calls[module] = calls.get(module, 0) + 1
             name = names[module] + (f"#{calls[module]}" if calls[module] > 1 else "")
             result = next(tensors_of(output), None)
-            for kind in _kinds(module):
+            for kind in _kinds(module, names[module]):
                 for site, value in ((f"{kind}input", inputs.get(module)), (f"{kind}output", result)):
                     site = {"norm input": "pre-norm", "norm output": "post-norm"}.get(site, site)
                     if site in sites and value is not None and value.ndim:
@@ -276,13 +277,15 @@ _NONLINEAR = tuple(
 )
 
 
-def _kinds(module: nn.Module) -> tuple[str, ...]:
+def _kinds(module: nn.Module, name: str) -> tuple[str, ...]:
     """Which sites a module offers: prefixes of site names."""
+    if "parametrizations" in name.split("."):  # what flows there is a weight
+        return ()
     if isinstance(module, _NONLINEAR):
         return ("nonlinearity ",)
     if "norm" in type(module).__name__.lower() and not any(True for _ in module.children()):
         return ("norm ",)
-    if any(p.ndim > 1 for p in module.parameters(recurse=False)):
+    if any(p.ndim > 1 for _, p in own_parameters(module, name)):
         return ("",)
     return ()
 

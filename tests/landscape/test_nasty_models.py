@@ -256,3 +256,14 @@ def test_beta_at_the_learning_rate_is_only_given_where_the_sweep_has_it(batch):
     said = lambda **options: {row.quantity for row in build_probe("gradient_path", **options).measure(moment)}  # noqa: E731
     assert "scaled_smoothness" in said() & said(multiples=[1.0]) & said(step_sizes=[0.1])
     assert "scaled_smoothness" not in said(multiples=[0.5, 2**0.5, 4.0]) | said(step_sizes=[0.3])
+
+
+@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_a_parametrized_weight_belongs_to_the_layer_whose_input_it_meets(batch, wrap):
+    net = nn.Sequential(wrap(nn.Linear(6, 8)), nn.Tanh(), wrap(nn.Linear(8, 3)))
+    shift = landscape.covariate_shift(net, _loss, batch, torch.optim.SGD(net.parameters(), lr=0.1))
+    assert (shift.layers, shift.before, shift.ancestry) == (("0", "2"), ((), ("0",)), "graph")
+    assert shift.distance[0] == 0.0
+    assert shift.distance[1] > 0.0
+    found = landscape.activation_statistics(net, _loss, batch, sites=["output", "pre-norm"])
+    assert [(site.layer, len(site.mean)) for site in found.sites] == [("0", 8), ("2", 3)]
