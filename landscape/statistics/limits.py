@@ -53,7 +53,7 @@ class Limit:
         """The numbers, for a reason."""
         parts = []
         if self.curvature is not None:
-            parts.append(f"median lr g'Hg/||g||^2 = {self.curvature:.3g}")
+            parts.append(f"median lr gᵀHg / ‖g‖² = {self.curvature:.3g}")
         if self.slope is not None:
             parts.append(f"slope of log beta against log lr = {self.slope:.2f}")
         return f"{self.arm}: " + ", ".join(parts)

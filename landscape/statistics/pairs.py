@@ -68,7 +68,8 @@ def seed_value(claim: Claim, layer: str, arm: RunData, reference: RunData | None
     a, *rest = [series.values[np.searchsorted(series.steps, steps)] for series in filled]
     sign = 1.0 if (claim.supports == "larger") == (reference is None) else -1.0
     compared = {"log-ratio": log_ratio, "difference": difference}
-    s = compared[claim.scale](rest[0], a) if rest else a
+    # Alone, a value that is not finite never supports: a diverged run's cosine is not above .9.
+    s = compared[claim.scale](rest[0], a) if rest else np.where(np.isfinite(a), a, -sign * np.inf)
     middle = reduced(s, claim.reduce)
     if claim.scale == "cosine" and np.isfinite(middle):
         middle = float(np.arctanh(np.clip(middle, -LARGEST_COSINE, LARGEST_COSINE)))

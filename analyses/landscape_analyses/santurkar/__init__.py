@@ -15,16 +15,16 @@ DEFINITIONS = {
     "batch statistics; an incomplete batch is dropped.",
     "loss range": "max L - min L over the sweep w - eta g, eta in [1/2, 4] x lr, without eta = 0.",
     "rise": "max(0, max L - L(w)) over the sweep: the part of the range that is not descent.",
-    "predictiveness": "max over the sweep of ||grad L(w - eta g) - g||.",
-    "effective smoothness (beta)": "max over the sweep of ||grad L(w - eta g) - g|| / (eta ||g||).",
-    "scale-invariant beta": "||D (grad L(w - eta D^2 g) - g)|| / (eta ||D g||) with D the norms of the filters (1 for "
+    "predictiveness": "max over the sweep of ‖grad L(w - eta g) - g‖.",
+    "effective smoothness (beta)": "max over the sweep of ‖grad L(w - eta g) - g‖ / (eta ‖g‖).",
+    "scale-invariant beta": "‖D (grad L(w - eta D² g) - g)‖ / (eta ‖D g‖) with D the norms of the filters (1 for "
     "biases and affine parameters): unchanged when weights are rescaled without changing the function.",
-    "secant slope": "max |L(w - eta g) - L(w)| / (eta ||g||): a lower bound on the local Lipschitz constant.",
+    "secant slope": "max |L(w - eta g) - L(w)| / (eta ‖g‖): a lower bound on the local Lipschitz constant.",
     "lr beta": "learning rate times beta at the step size nearest to lr (.91 lr in the default sweep); about 2 at the "
     "edge of stability.",
-    "lr g'Hg/||g||^2": "learning rate times the curvature along the gradient, from one Hessian-vector product.",
-    "internal covariate shift": "Definition 2.1: ||G' - G||, G' the gradient of a layer after only the layers before "
-    "it took the optimizer's step, on the same batch; relative: over ||G||.",
+    "lr gᵀHg / ‖g‖²": "learning rate times the curvature along the gradient, from one Hessian-vector product.",
+    "internal covariate shift": "Definition 2.1: ‖G′ − G‖, G′ the gradient of a layer after only the layers before "
+    "it took the optimizer's step, on the same batch; relative: over ‖G‖.",
     "drift": "W1 distance of each unit's distribution between consecutive probes over its earlier standard deviation, "
     "mean over units, at the input of the nonlinearity, on a fixed batch.",
     "held-out": "loss and gradient of a mini-batch of the test split, along the gradient of the training mini-batch.",

@@ -30,7 +30,7 @@ def landscape_panels(experiment: Experiment, frame: pd.DataFrame, study: str, na
     ]
     panels = {
         "loss along the gradient": "loss, min to max",
-        "gradient predictiveness": "||g' - g||, min to max",
+        "gradient predictiveness": "‖g′ − g‖, min to max",
         "effective smoothness": "max beta, range of seeds",
     }
     seeds = rows["seed"].nunique()
@@ -155,18 +155,18 @@ def _landscape(experiment: Experiment, frame: pd.DataFrame) -> Section:
     scaled = {
         "loss range": column("loss_range"),
         "rise": column("rise"),
-        "max ||g'-g||": column("predictiveness"),
+        "max ‖g′ − g‖": column("predictiveness"),
         "max beta": column("effective_smoothness"),
         "secant slope": column("secant_slope"),
-        "||g||": column("gradient_norm"),
+        "‖g‖": column("gradient_norm"),
         "lr beta": column("scaled_smoothness"),
-        "lr g'Hg/||g||^2": curvature,
+        "lr gᵀHg / ‖g‖²": curvature,
     }
     other = {
         "beta, fixed window": column("effective_smoothness", "gradient/fixed"),
         "beta, scale-inv.": column("effective_smoothness", "scale-invariant/scaled"),
         "beta, random": column("effective_smoothness", "random/scaled"),
-        "||g'-g||, held-out": column("predictiveness", batch="held-out"),
+        "‖g′ − g‖, held-out": column("predictiveness", batch="held-out"),
         "beta, held-out": column("effective_smoothness", batch="held-out"),
         "beta at lr, full loss": column("effective_smoothness", batch="full"),
     }
@@ -176,7 +176,7 @@ def _landscape(experiment: Experiment, frame: pd.DataFrame) -> Section:
         "scale-invariant beta": pick(
             primary, probe="gradient_path", variant="scale-invariant/scaled", quantity="effective_smoothness"
         ),
-        "lr g'Hg/||g||^2": pick(primary, probe="curvature", quantity="step_curvature"),
+        "lr gᵀHg / ‖g‖²": pick(primary, probe="curvature", quantity="step_curvature"),
     }
     return Section(
         title="The landscape along the gradient",
@@ -198,9 +198,9 @@ def _landscape(experiment: Experiment, frame: pd.DataFrame) -> Section:
                 | {
                     "columns": 3,
                     "panels": list(panels),
-                    "panel_labels": {name: name for name in panels},
+                    "panel_labels": {},
                     "panel_y_log": {"scale-invariant beta": True},
-                    "guide": {"lr g'Hg/||g||^2": 2.0},
+                    "guide": {"lr gᵀHg / ‖g‖²": 2.0},
                 },
             ),
         ),
@@ -229,7 +229,7 @@ def _shift(experiment: Experiment, frame: pd.DataFrame) -> Section:
     columns = {
         what: medians(pick(everything, quantity=quantity), ["layer", "learning_rate", "arm"])
         for what, quantity in (
-            ("||G'-G||", "distance"),
+            ("‖G′ − G‖", "distance"),
             ("relative", "relative"),
             ("cosine", "cosine"),
             ("per distance moved", "distance_per_move"),
@@ -247,7 +247,7 @@ def _shift(experiment: Experiment, frame: pd.DataFrame) -> Section:
                 kind="lines",
                 frame=curves,
                 title="Internal covariate shift",
-                caption="Relative shift ||G'-G||/||G|| and cosine of G and G', by layer; median over seeds, band from "
+                caption="Relative shift ‖G′ − G‖/‖G‖ and cosine of G and G′, by layer; median over seeds, band from "
                 "the smallest to the largest.",
                 alt="Lines over steps: relative internal covariate shift and cosine for two layers and both arms.",
                 options=STEPS | {"columns": 2},
@@ -338,7 +338,7 @@ def _norms(experiment: Experiment, frame: pd.DataFrame) -> Section:
     }
     return Section(
         title="Other norms",
-        text="Normalizing by the average l_p norm instead of the standard deviation: the paper finds the same "
+        text="Normalizing by the average lp norm instead of the standard deviation: the paper finds the same "
         "smoothing, without Gaussian-looking activations.",
         claims=("A-l1-acc", "A-l2-acc", "A-linf-acc", "A-l1-beta", "A-l2-beta", "A-linf-beta"),
         figures=(
@@ -346,11 +346,10 @@ def _norms(experiment: Experiment, frame: pd.DataFrame) -> Section:
                 name="norms",
                 kind="lines",
                 frame=pd.concat([lines(r, panel) for panel, r in panels.items()], ignore_index=True),
-                title="l_p normalization",
+                title="lp normalization",
                 caption="Median over seeds; band from the smallest to the largest.",
                 alt="Lines over steps: training accuracy and effective smoothness for five normalizations.",
-                options=STEPS
-                | {"columns": 2, "panel_labels": {n: n for n in panels}, "panel_y_log": {"effective smoothness": True}},
+                options=STEPS | {"columns": 2, "panel_y_log": {"effective smoothness": True}},
             ),
         ),
     )
@@ -367,7 +366,7 @@ def _linear(experiment: Experiment, frame: pd.DataFrame) -> Section:
         "final loss": last,
         "cosine, layer 9": medians(pick(shift, quantity="cosine", layer="fc9.linear"), by),
         "cosine, layer 17": medians(pick(shift, quantity="cosine", layer="fc17.linear"), by),
-        "||G'-G||, layer 17": medians(pick(shift, quantity="distance", layer="fc17.linear"), by),
+        "‖G′ − G‖, layer 17": medians(pick(shift, quantity="distance", layer="fc17.linear"), by),
         "loss range": medians(pick(path, quantity="loss_range"), by),
         "max beta": medians(pick(path, quantity="effective_smoothness"), by),
         "lr beta": medians(pick(path, quantity="scaled_smoothness"), by),
@@ -376,7 +375,7 @@ def _linear(experiment: Experiment, frame: pd.DataFrame) -> Section:
     curves = {
         "full loss": pick(primary, probe="training", quantity="full_loss"),
         "cosine, layer 17": pick(primary, probe="covariate_shift", quantity="cosine", layer="fc17.linear"),
-        "||G'-G||, layer 17": pick(primary, probe="covariate_shift", quantity="distance", layer="fc17.linear"),
+        "‖G′ − G‖, layer 17": pick(primary, probe="covariate_shift", quantity="distance", layer="fc17.linear"),
     }
     return Section(
         title="The deep linear network",
@@ -396,13 +395,13 @@ def _linear(experiment: Experiment, frame: pd.DataFrame) -> Section:
                 title="Covariate shift on the deep linear net",
                 caption=f"At learning rate {study.primary_rate:g}; median over seeds, band from the smallest to the "
                 "largest.",
-                alt="Lines over steps: loss, cosine of G and G' and their distance at layer 17 for both arms.",
+                alt="Lines over steps: loss, cosine of G and G′ and their distance at layer 17 for both arms.",
                 options=STEPS
                 | {
                     "columns": 3,
                     "panels": list(curves),
-                    "panel_labels": {name: name for name in curves},
-                    "panel_y_log": {"full loss": True, "||G'-G||, layer 17": True},
+                    "panel_labels": {},
+                    "panel_y_log": {"full loss": True, "‖G′ − G‖, layer 17": True},
                 },
             ),
         ),
