@@ -135,7 +135,7 @@ def test_user_code_that_cannot_be_found(tmp_path: Path) -> None:
         load_data("no_such_package_here:load")
     with pytest.raises(UsageError, match=r"there is no file .*gone\.py"):
         load_data(f"{tmp_path}/gone.py:load")
-    with pytest.raises(UsageError, match="package.module:function"):
+    with pytest.raises(UsageError, match=r"package\.module:function"):
         load_data(":load")
     with pytest.raises(UsageError, match="can't be imported"):
         user(tmp_path, "def load(:")
