@@ -362,6 +362,15 @@ def test_a_diverged_run_predicts_nothing() -> None:
     assert set(stored.seeds.values()) == {0.9}
 
 
+@pytest.mark.parametrize(("supports", "boundary"), [("larger", 0.9), ("smaller", -0.6)])
+@pytest.mark.parametrize("scale", ["value", "cosine"])
+def test_a_diverged_run_supports_nothing_that_is_said_of_it_alone(supports: Any, boundary: float, scale: Any) -> None:
+    claim = dataclasses.replace(
+        CLAIM, scale=scale, reference=None, kind="threshold", supports=supports, boundary=boundary, needs_training=False
+    )
+    assert decide(claim, experiment(), pairs(flat(1.0), flat(INF))).verdict == "fails"
+
+
 # ---- Matched loss
 
 
