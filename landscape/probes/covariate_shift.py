@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from landscape.errors import UsageError, nearest
-from landscape.layers import Layer, trace_layers
+from landscape.errors import ProbeError, UsageError, nearest
+from landscape.layers import Layer, own_parameters, trace_layers
 from landscape.objective import Batch, LossFunction, Objective
 from landscape.parameters import Blocks, Selection, dot, matches, norm, norm_of_difference
-from landscape.preserve import preserved
+from landscape.preserve import preserved, unwrapped
 from landscape.probes.base import Measurement, Moment
 from landscape.stepping import next_parameters
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 1
+#: A ``.grad`` this many times the batch's own gradient is taken for a loss scaler's; sums over micro-batches are less.
+SCALED = 1024.0
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,7 @@ class CovariateShiftProbe:
             gradients=held if any(grad is not None for grad in held) else None,
             statistics=self.statistics,
         )
+        _refuse_scaled(moment.model, shift)
         for item in dataclasses.fields(shift):
             value = getattr(shift, item.name)
             if isinstance(value, Tensor):
@@ -236,3 +239,16 @@ class CovariateShiftProbe:
                         dtype=str(value.dtype).removeprefix("torch."),
                         version=VERSION,
                     )
+
+
+def _refuse_scaled(model: nn.Module, shift: CovariateShift) -> None:
+    """A step with gradients that a GradScaler still holds scaled is not the optimizer's: refused by name."""
+    modules = dict(unwrapped(model).named_modules())
+    weights = [p for layer in shift.layers for _, p in own_parameters(modules[layer], layer) if p.ndim > 1]
+    held = [p.grad for p in weights if p.grad is not None]
+    times = float(norm(held) / norm([shift.gradient_norm])) if held else 0.0
+    if SCALED <= times < float("inf"):
+        raise ProbeError(
+            f".grad is {times:.0f} times the gradient of this batch's loss, as under a GradScaler: call "
+            "scaler.unscale_(optimizer) before Observer.step, or use Observer.watch, which measures after unscaling"
+        )

@@ -267,3 +267,15 @@ def test_a_parametrized_weight_belongs_to_the_layer_whose_input_it_meets(batch, 
     assert shift.distance[1] > 0.0
     found = landscape.activation_statistics(net, _loss, batch, sites=["output", "pre-norm"])
     assert [(site.layer, len(site.mean)) for site in found.sites] == [("0", 8), ("2", 3)]
+
+
+@pytest.mark.parametrize("layers", [None, ["3"]])
+def test_gradients_that_a_scaler_still_holds_are_refused_by_name(batch, layers):
+    net = _net()
+    moment = Moment(net, _loss, batch, 0, torch.optim.SGD(net.parameters(), lr=0.1), 0.1)
+    (65536 * _loss(net, batch)).backward()
+    with pytest.raises(ProbeError, match="unscale_"):
+        list(build_probe("covariate_shift", layers=layers).measure(moment))
+    net.zero_grad()
+    (64 * _loss(net, batch)).backward()  # a sum over micro-batches
+    assert list(build_probe("covariate_shift", layers=layers).measure(moment))
