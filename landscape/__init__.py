@@ -21,6 +21,7 @@ from landscape.probes.covariate_shift import CovariateShift, covariate_shift
 from landscape.probes.curvature import gradient_curvature
 from landscape.probes.gradient_path import GradientPath, gradient_path
 from landscape.probes.theorems import TheoremBounds, theorem_bounds
+from landscape.probes.updates import LayerUpdates, layer_updates
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "DataError",
     "GradientPath",
     "LandscapeError",
+    "LayerUpdates",
     "Measurement",
     "Moment",
     "Observer",
@@ -48,6 +50,7 @@ __all__ = [
     "gradient_curvature",
     "gradient_path",
     "is_probing",
+    "layer_updates",
     "preserved",
     "theorem_bounds",
 ]

@@ -11,6 +11,7 @@ from landscape.probes.covariate_shift import CovariateShiftProbe
 from landscape.probes.curvature import CurvatureProbe
 from landscape.probes.gradient_path import GradientPathProbe
 from landscape.probes.theorems import TheoremsProbe
+from landscape.probes.updates import UpdatesProbe
 
 #: name -> the probe's class: what ``--probe``, TOML files and ``Observer(probes=[...])`` accept.
 PROBES: dict[str, Callable[..., Probe]] = {
@@ -19,6 +20,7 @@ PROBES: dict[str, Callable[..., Probe]] = {
     "activations": ActivationsProbe,
     "curvature": CurvatureProbe,
     "theorems": TheoremsProbe,
+    "updates": UpdatesProbe,
 }
 
 

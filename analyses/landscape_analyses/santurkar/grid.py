@@ -106,6 +106,7 @@ def _conv(
             path(4 * every, direction="random", multiples=THREE),
             path(1, at=tuple(round(steps * k / 4 / every) * every for k in range(4)), on="full", multiples=(1.0,)),
             ProbeSpec("covariate_shift", every=2 * every, arms=PAIR, options={"layers": weights}),
+            ProbeSpec("updates", every=2 * every, arms=PAIR),
             ProbeSpec("theorems", at=(0, steps // 2), arms=("batch",), options={"layer": f"{layers[0]}.norm"}),
             ProbeSpec("activations", every=every, arms=(*PAIR, "noisy-batch"), options={"layers": list(layers)}),
         ),

@@ -168,6 +168,7 @@ def _landscape(experiment: Experiment, frame: pd.DataFrame) -> Section:
         "beta, random": column("effective_smoothness", "random/scaled"),
         "‖g′ − g‖, held-out": column("predictiveness", batch="held-out"),
         "beta, held-out": column("effective_smoothness", batch="held-out"),
+        "turn per step": medians(pick(rows, probe="updates", quantity="angular_update"), ["arm", "learning_rate"]),
         "beta at lr, full loss": column("effective_smoothness", batch="full"),
     }
     primary = _primary(experiment, rows, "conv")
@@ -215,7 +216,8 @@ def _landscape(experiment: Experiment, frame: pd.DataFrame) -> Section:
                 "controls",
                 "Other windows, directions and batches: median over steps and seeds",
                 table(other).rename(columns={"learning_rate": "lr"}),
-                "Fixed window: the same absolute step sizes at every learning rate.",
+                "Fixed window: the same absolute step sizes at every learning rate. Turn per step: angle in radians "
+                "between a layer's weight before and after the step, median over layers too.",
             ),
         ),
     )
