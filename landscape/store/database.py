@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from landscape.errors import StoreError
@@ -81,11 +82,11 @@ def open_writer(path: Path) -> sqlite3.Connection:
         StoreError: if it is damaged, of another version, or can't be written.
     """
     with store_errors(path):
-        existed = path.exists()
+        if not path.exists():
+            _create(path)
         connection = sqlite3.connect(path, timeout=10.0, isolation_level=None)
         try:
-            if existed:
-                _check(connection, path)
+            _check(connection, path)
             mode = "WAL" if is_local(path.parent) else "TRUNCATE"
             if connection.execute(f"PRAGMA journal_mode={mode}").fetchone()[0] != "wal":
                 connection.execute("PRAGMA journal_mode=TRUNCATE")
@@ -97,6 +98,16 @@ def open_writer(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _create(path: Path) -> None:
+    """A database without rows, there at once: no reader ever sees half of one, whenever its writer dies."""
+    part = path.with_name(f".{path.name}.part")
+    for left in (part, part.with_name(f"{part.name}-journal")):
+        left.unlink(missing_ok=True)
+    with closing(sqlite3.connect(part, isolation_level=None)) as connection:
+        connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}INSERT INTO meta VALUES ('version', '{VERSION}');COMMIT;")
+    os.replace(part, path)
 
 
 def is_wal(connection: sqlite3.Connection) -> bool:

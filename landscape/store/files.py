@@ -18,6 +18,7 @@ from landscape.errors import StoreError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+_REPLACE = "restore or delete it, or use another --out"
 # sqlite3's error names begin with these.
 _REMEDIES = {
     "SQLITE_FULL": "the disk is full; free some space and run the same command again: nothing is lost",
@@ -86,18 +87,30 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of ours.
+def read_json(path: Path, **kinds: type) -> dict[str, Any]:
+    """Read a JSON file of ours, which holds an object.
+
+    Args:
+        path: the file.
+        kinds: what the values of some keys have to be, where the keys are there.
 
     Raises:
-        StoreError: if it can't be read or isn't JSON.
+        StoreError: if it can't be read, or isn't that.
     """
     with store_errors(path):
         text = path.read_bytes()
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise StoreError(f"{path}: not valid JSON ({error}); restore or delete it, or use another --out") from error
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: not valid JSON ({error}); {_REPLACE}") from error
+    if not isinstance(found, dict):
+        raise StoreError(f"{path}: holds a {type(found).__name__} where an object is needed; {_REPLACE}")
+    for key, kind in kinds.items():
+        if key in found and not isinstance(found[key], kind):
+            raise StoreError(
+                f"{path}: {key!r} is a {type(found[key]).__name__}, it has to be a {kind.__name__}; {_REPLACE}"
+            )
+    return found
 
 
 class Lock:
@@ -126,8 +139,13 @@ class Lock:
                     "wait for it to end, stop it, or use another --out"
                 )
             time.sleep(0.05)
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
+        try:
+            with store_errors(path):
+                os.ftruncate(self._handle, 0)
+                os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
+        except StoreError:
+            self.release()
+            raise
 
     def _try(self) -> bool:
         try:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Self
 from landscape.errors import StoreError, UsageError
 from landscape.experiment import Experiment, Run
 from landscape.store.database import KEY
-from landscape.store.files import Lock, read_json, store_errors, write_json, write_whole
+from landscape.store.files import Lock, store_errors, write_json, write_whole
 from landscape.store.identity import check_keys
-from landscape.store.manifest import Manifest
+from landscape.store.manifest import Manifest, read_manifest
 from landscape.store.opening import extend, refuse_foreign, stored
 from landscape.store.runs import RunStore, Status
 
@@ -91,7 +91,7 @@ class Folder:
             write_json(path / "manifest.json", {"warnings": [], "data": {}} | asked)
             # Last: a folder with this file is complete.
             write_whole(path / "experiment.json", (experiment.to_json() + "\n").encode())
-            return cls(path, experiment, read_json(path / "manifest.json"), lock)
+            return cls(path, experiment, read_manifest(path), lock)
         except BaseException:
             lock.release()
             raise
@@ -108,8 +108,7 @@ class Folder:
         if not (path / "experiment.json").is_file():
             found = "no such folder" if not path.exists() else "no experiment.json in it"
             raise UsageError(f"{path}: {found}; give the folder that `landscape run` wrote (its --out)")
-        manifest = read_json(path / "manifest.json") if (path / "manifest.json").exists() else {}
-        return cls(path, stored(path), {"warnings": [], "data": {}} | manifest)
+        return cls(path, stored(path), read_manifest(path))
 
     def close(self) -> None:
         """Let others train into the folder; safe to call twice."""

@@ -10,6 +10,7 @@ from landscape.errors import UsageError
 from landscape.experiment import Experiment, Study
 
 _ABSENT = object()
+_LONGEST = 255  # bytes of a file's name
 _Number = TypeVar("_Number", int, float)
 
 
@@ -85,7 +86,8 @@ def check_keys(experiment: Experiment) -> None:
     seen: dict[str, str] = {}
     for run in experiment.runs():
         words = f"{run.study.name}, arm {run.arm.label}, rate {run.learning_rate!r}, seed {run.seed}"
-        if "/" in run.key or "\0" in run.key or run.key.startswith("."):
+        plain = run.key.isprintable() and "/" not in run.key and not run.key.startswith(".")
+        if not plain or len(run.key.encode()) > _LONGEST:
             raise UsageError(f"the run ({words}) can't have a folder named {run.key!r}: rename the study or the arm")
         if run.key in seen:
             raise UsageError(

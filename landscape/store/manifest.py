@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from landscape.store.files import read_json
+
 Manifest = dict[str, Any]
 
 # What can change the bits of a run; a resume on another one is noted and the report says so.
@@ -54,6 +56,17 @@ def describe(*, device: str = "cpu", threads: int = 1, data: Mapping[str, str] |
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "data": dict(data or {}),
     }
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a run folder, with its "warnings" and "data"; both empty if there is none.
+
+    Raises:
+        StoreError: if it can't be read, or holds what it can't hold.
+    """
+    file = folder / "manifest.json"
+    found = read_json(file, warnings=list, data=dict, notes=dict, commands=list) if file.exists() else {}
+    return {"warnings": [], "data": {}} | found
 
 
 def commit(checkout: Path) -> str:

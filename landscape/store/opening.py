@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from landscape.errors import StoreError, UsageError
 from landscape.experiment import Experiment
-from landscape.store.files import read_json, store_errors
+from landscape.store.files import store_errors
 from landscape.store.identity import check_keys, differences, union
-from landscape.store.manifest import Manifest, changes
+from landscape.store.manifest import Manifest, changes, read_manifest
 
 
 def refuse_foreign(path: Path) -> None:
@@ -38,10 +37,13 @@ def stored(path: Path) -> Experiment:
     """
     file = path / "experiment.json"
     with store_errors(file):
-        text = file.read_text()
+        text = file.read_bytes()
     try:
-        return Experiment.from_json(text)
-    except (ValueError, KeyError, TypeError) as error:
+        experiment = Experiment.from_json(text.decode())
+        if not experiment.studies:
+            raise ValueError("it has no study")
+        return experiment
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
             f"{file}: not an experiment of this version ({type(error).__name__}: {error}); "
             "use another --out, or the landscape version that wrote it"
@@ -55,9 +57,7 @@ def extend(path: Path, asked: Experiment, manifest: Manifest) -> tuple[Experimen
         UsageError: if it is another experiment or other data; shows what differs and an ``--out`` to use.
     """
     earlier = stored(path)
-    before: dict[str, Any] = {"warnings": [], "data": {}}
-    if (path / "manifest.json").exists():
-        before |= read_json(path / "manifest.json")
+    before = read_manifest(path)
     data = dict(manifest.get("data", {}))
     differ = differences(earlier, asked)
     differ += [

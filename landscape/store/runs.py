@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args
 
 import numpy as np
 
@@ -222,10 +222,17 @@ class RunStore:
         """How the run stands: "interrupted" is one that was running and whose process is gone."""
         if not self._status.exists():
             return "new"
-        status: Status = read_json(self._status)["status"]
+        found = read_json(self._status, status=str, reason=str).get("status", "")
+        status = next((known for known in get_args(Status) if known == found), None)
+        if status is None:
+            raise StoreError(
+                f"{self._status}: there is no status {found!r}; delete it and run the same command again: "
+                "this run goes on from its checkpoint, or starts over"
+            )
         if status == "running" and not is_locked(self.folder / ".lock"):
             return "interrupted"
-        return status
+        # Whoever deleted a damaged database, as the error asks for, wants this run again.
+        return "new" if status == "finished" and not self.path.exists() else cast(Status, status)
 
     def reason(self) -> str:
         """Why the run failed, or ""."""

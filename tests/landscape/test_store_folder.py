@@ -176,6 +176,23 @@ def test_reading_what_is_not_a_run_folder(tmp_path):
             Folder.read(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["[]", "null", '{"warnings": 3}', '{"data": []}', '{"notes": 3}', '{"commands": 3}'])
+def test_a_damaged_manifest_is_told_with_a_remedy(tmp_path, text):
+    Folder.open(tmp_path / "d", experiment()).close()
+    (tmp_path / "d" / "manifest.json").write_text(text)
+    for look in (lambda: Folder.read(tmp_path / "d"), lambda: Folder.open(tmp_path / "d", experiment())):
+        with pytest.raises(StoreError, match=r"manifest\.json: .*restore or delete it"):
+            look()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"name": "e", "studies": []}', b'{"name": "e"}'])
+def test_a_damaged_experiment_is_told(tmp_path, content):
+    Folder.open(tmp_path / "d", experiment()).close()
+    (tmp_path / "d" / "experiment.json").write_bytes(content)
+    with pytest.raises(StoreError, match=r"experiment\.json: not an experiment of this version"):
+        Folder.read(tmp_path / "d")
+
+
 def test_two_at_once_are_refused_by_process_id(tmp_path):
     with Folder.open(tmp_path, experiment()):
         code = (
@@ -199,6 +216,8 @@ def test_two_at_once_are_refused_by_process_id(tmp_path):
         ({"learning_rates": (0.1, 0.1000000001)}, "two runs would share"),
         ({"seeds": (1, 1)}, "two runs would share"),
         ({"name": "a/b"}, "can't have a folder named 'a/b-none-lr0.1-seed0'"),
+        ({"name": "a\nb"}, r"can't have a folder named 'a\\nb-none"),
+        ({"name": "é" * 127}, "can't have a folder named 'é"),
     ],
 )
 def test_runs_that_can_not_have_a_folder_of_their_own(tmp_path, change, message):

@@ -264,6 +264,18 @@ def test_disk_full_while_writing_a_checkpoint_keeps_the_old_one(store, monkeypat
     assert store.load_checkpoint()["step"] == 3
 
 
+def test_disk_full_at_the_lock_is_told_and_holds_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = RunStore(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(StoreError, match="the disk is full; free some space"):
+            store.append(0, 0.1, [])
+    store.append(0, 0.1, [])
+
+
 def test_disk_full_while_appending_keeps_the_steps_before(tmp_path, monkeypatch):
     original = database.open_writer
 
@@ -304,6 +316,41 @@ def test_damaged_database_is_refused_with_a_remedy(tmp_path, content):
     os.remove(store.path)
     with RunStore(store.folder) as again:  # the remedy works
         again.append(0, 0.1, [loss(1.0)])
+
+
+def test_a_run_whose_damaged_database_was_deleted_is_trained_again(tmp_path):
+    with RunStore(tmp_path / "run") as store:
+        store.append(0, 0.1, [Measurement("p", "q", 1.0)])
+        store.finish()
+    store.path.unlink()
+    assert store.status() == "new"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{}", '{"status": 3}', '{"status": "odd"}', "\udcff", "[" * 100_000]
+)
+def test_a_damaged_status_is_told_with_a_remedy(tmp_path, text):
+    with RunStore(tmp_path / "run") as store:
+        store.append(0, 0.1, [Measurement("p", "q", 1.0)])
+    (store.folder / "status.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(StoreError, match=r"status\.json: .*delete it"):
+        store.status()
+
+
+def test_whenever_a_writer_dies_at_its_start_there_is_a_whole_database_or_none(tmp_path, monkeypatch):
+    def dead(source, target):
+        raise OSError(errno.EIO, "gone")
+
+    store = RunStore(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dead)
+        with pytest.raises(StoreError, match="gone"):
+            store.append(0, 0.1, [])
+    assert not store.path.exists()
+    with store:
+        store.append(0, 0.1, [Measurement("p", "q", 1.0)])
+    assert store.frame().value.tolist() == [1.0]
+    assert [file.name for file in store.folder.glob(".measurements*")] == []
 
 
 def test_another_version_of_the_table_is_refused(tmp_path):
