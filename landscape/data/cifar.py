@@ -53,14 +53,17 @@ def _layouts(
         for owner in ("", "uoft-cs--")
         for folder in ("plain_text", "data")
     ]
+    # Any folder that begins with the name, as in cifar10-jpeg; a further digit would be another data set's.
+    dashed = name.replace("cifar", "cifar-")
+    any_folder = (name, dashed, f"{name}[!0-9]*", f"{dashed}[!0-9]*", "")
     return (
         Layout(
             _PICKLES,
-            (python, f"{name}-batches-py-target/{python}", f"{python}-target/{python}", ""),
+            (python, f"{name}-batches-py-target/{python}", f"{python}-target/{python}", *any_folder),
             files(train, test),
         ),
-        Layout(_BINARY, (binary, ""), files(binary_train, f"{test}.bin")),
-        Layout(_PARQUET, (name, f"{name}/plain_text", *hub, ""), files(["train-*.parquet"], "test-*.parquet")),
+        Layout(_BINARY, (binary, *any_folder), files(binary_train, f"{test}.bin")),
+        Layout(_PARQUET, (f"{name}/plain_text", *hub, *any_folder), files(["train-*.parquet"], "test-*.parquet")),
     )
 
 

@@ -148,7 +148,7 @@ def _folders(root: Path, layout: Layout, named: bool) -> list[Path]:
             folders += sorted(root.glob(pattern))
         elif named or pattern == ".":
             folders.append(root)
-    return [folder for folder in folders if os.path.isdir(folder)]
+    return [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
 
 
 def _match(folder: Path, names: tuple[str, ...]) -> list[Path]:

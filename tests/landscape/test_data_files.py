@@ -422,7 +422,14 @@ def write_parquet(folder: Path, kind: str = "PNG", *, size: int = 32, **columns:
 
 
 @pytest.mark.parametrize(
-    "folder", ["", "cifar10", ".cache/huggingface/hub/datasets--uoft-cs--cifar10/snapshots/0b2714/plain_text"]
+    "folder",
+    [
+        "",
+        "cifar10",
+        "cifar10-jpeg",
+        "cifar-10 of mine",
+        ".cache/huggingface/hub/datasets--uoft-cs--cifar10/snapshots/0b2714/plain_text",
+    ],
 )
 def test_parquet_of_pngs_is_exact(home: Path, folder: str) -> None:
     x = write_parquet(home / folder)
@@ -430,6 +437,12 @@ def test_parquet_of_pngs_is_exact(home: Path, folder: str) -> None:
     np.testing.assert_allclose(data.train[0].numpy(), standardized(x[:20], x[:20]), atol=1e-6)
     assert data.test[1].tolist() == labels(30)[20:].tolist()
     assert "decoded from" not in data.note
+
+
+def test_cifar100_is_not_taken_for_cifar10(home: Path) -> None:
+    write_parquet(home / "cifar100-png")
+    with pytest.raises(DataError, match="'cifar10' was not found"):
+        load_data("cifar10", data_dir=home, allow_mismatch=True)
 
 
 def test_parquet_of_jpegs_is_noted(home: Path) -> None:
