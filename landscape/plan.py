@@ -89,7 +89,7 @@ def plan(
         passes, seconds = {}, {}
         for arm in study.arms:
             model = _model(study, arm, data)
-            _try(model, study, arm, data)
+            _try(model, study, arm, data, min(2, feed.size))
             run = Run(study, arm, (arm.learning_rates or study.learning_rates)[0], study.seeds[0])
             build_optimizer(study.optimizer, model, run.learning_rate)
             full = feed.per_epoch if study.full_batches is None else min(study.full_batches, feed.per_epoch)
@@ -113,9 +113,9 @@ def _model(study: Study, arm: Arm, data: Dataset) -> nn.Module:
 
 
 @torch.no_grad()
-def _try(model: nn.Module, study: Study, arm: Arm, data: Dataset) -> None:
-    """Two samples through the network: a shape that does not fit is told now, not once per run."""
-    x, y = data.train[0][:2], data.train[1][:2]
+def _try(model: nn.Module, study: Study, arm: Arm, data: Dataset, samples: int) -> None:
+    """A sample or two through the network: a shape that does not fit is told now, not once per run."""
+    x, y = data.train[0][:samples], data.train[1][:samples]
     try:
         output = model(x)
         (squared_error if data.classes is None else nn.functional.cross_entropy)(output, y)

@@ -12,6 +12,8 @@ Place = tuple[str | int, ...]
 Broken = tuple[Place, str]
 
 _COUNTS = ("steps", "batch_size", "evaluate_every", "full_batches")
+#: Beyond these a value is a slip of the hand, and even listing the runs would fill the memory.
+MOST_STEPS, MOST_SEEDS = 10**9, 10**4
 
 
 def broken_rules(plain: Mapping[str, Any]) -> list[Broken]:
@@ -44,6 +46,8 @@ def _study(study: Mapping[str, Any]) -> Iterator[Broken]:
         value = study.get(key)
         if _is_int(value) and value < 1:
             yield (key,), f"must be 1 or more, not {value}"
+        elif _is_int(value) and value > MOST_STEPS:
+            yield (key,), f"must be {MOST_STEPS:,} or fewer, not {value}"
     yield from _rates(study.get("learning_rates"), ("learning_rates",))
     yield from _primary(study)
     yield from _seeds(study.get("seeds"))
@@ -72,6 +76,8 @@ def _primary(study: Mapping[str, Any]) -> Iterator[Broken]:
 def _seeds(seeds: Any) -> Iterator[Broken]:
     if _is_int(seeds) and seeds < 1:
         yield ("seeds",), f"must be 1 or more seeds (3 for a verdict, 5 are good), not {seeds}"
+    elif _is_int(seeds):  # short forms are written out already, where they are not too many
+        yield ("seeds",), f"must be {MOST_SEEDS:,} or fewer seeds, not {seeds}"
     if not isinstance(seeds, list | tuple):
         return
     if not seeds:
@@ -112,6 +118,10 @@ def _probes(study: Mapping[str, Any]) -> Iterator[Broken]:
         place: Place = ("probes", number)
         if _is_int(probe.get("every")) and probe["every"] < 1:
             yield (*place, "every"), f"must be 1 or more, not {probe['every']}"
+        steps, at = study.get("steps"), probe.get("at")
+        for moment in at if isinstance(at, list | tuple) else ():
+            if _is_int(moment) and _is_int(steps) and not 0 <= moment < steps:
+                yield (*place, "at"), f"there is no step {moment}: steps go from 0 to {steps - 1}"
         options = probe.get("options", {})
         if isinstance(probe.get("name"), str) and isinstance(options, dict):
             yield from _asked(place, build_probe, probe["name"], **options)

@@ -17,7 +17,7 @@ from typing import Any
 
 from landscape.errors import UsageError, nearest
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.rules import Place, broken_rules
+from landscape.rules import MOST_SEEDS, Place, broken_rules
 from landscape.tomlplaces import line_of, lines_of
 
 _SPECS = ("model", "data", "optimizer")
@@ -63,7 +63,7 @@ def parse_toml(text: str, *, name: str = "<text>", stem: str = "experiment", all
     """
     try:
         plain = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{name} is not TOML: {error}") from error
     lines = lines_of(text)
     errors: list[tuple[Place, str]] = []
@@ -133,8 +133,9 @@ def _long(study: dict[str, Any], count: int) -> dict[str, Any]:
     for key, field in _SHORT.items():
         if isinstance(long.get(key), list):
             long[key] = [{field: entry} if isinstance(entry, str) else entry for entry in long[key]]
-    if isinstance(long.get("seeds"), int) and not isinstance(long["seeds"], bool) and long["seeds"] > 0:
-        long["seeds"] = list(range(long["seeds"]))
+    seeds = long.get("seeds")
+    if isinstance(seeds, int) and not isinstance(seeds, bool) and 0 < seeds <= MOST_SEEDS:
+        long["seeds"] = list(range(seeds))
     if long.get("batch_size") == "full":
         long["batch_size"] = None  # which TOML can't write
     rates = long.get("learning_rates")

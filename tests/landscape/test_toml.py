@@ -137,6 +137,13 @@ def test_lines_of_repeated_tables() -> None:
         ('["gradient_path"]', '["gradient_pth"]', "probes[0]: there is no probe 'gradient_pth': did you mean"),
         ('["gradient_path"]', '[{ name = "curvature", options = { x = 1 } }]', "probes[0]: probe 'curvature': "),
         ('["gradient_path"]', '[{ name = "curvature", arms = ["x"] }]', "probes[0].arms: there is no arm 'x'"),
+        (
+            '["gradient_path"]',
+            '[{ name = "curvature", at = [20] }]',
+            "probes[0].at: there is no step 20",
+        ),
+        ("steps = 20", f"steps = {10**30}", "steps: must be 1,000,000,000 or fewer"),
+        ("seeds = 3", "seeds = 1_000_000_000", "seeds: must be 10,000 or fewer seeds, not 1000000000"),
     ],
 )
 def test_each_mistake_has_its_message(old: str, new: str, message: str) -> None:
@@ -151,6 +158,7 @@ def test_a_file_without_studies() -> None:
 
 def test_text_that_is_no_toml() -> None:
     assert bad("[study").startswith("my.toml is not TOML: ")
+    assert bad("a = " + "[" * 3000 + "]" * 3000).startswith("my.toml is not TOML: ")
 
 
 def test_code_runs_only_if_allowed(tmp_path: Path) -> None:
