@@ -62,7 +62,8 @@ def init(file: Path) -> None:
     from landscape.errors import StoreError, UsageError
 
     if file.suffix != ".toml":
-        raise UsageError(f"{file}: the name must end in .toml, as in {file.with_suffix('.toml')}")
+        example = file.with_suffix(".toml") if file.name else "mine.toml"
+        raise UsageError(f"{file}: the name must end in .toml, as in {example}")
     try:
         with open(file, "x", encoding="utf-8") as out:
             out.write(TEMPLATE)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import sys
 from typing import Any
 
 import click
@@ -47,6 +49,9 @@ def tell(error: Exception) -> int:
     if isinstance(error, LandscapeError):
         click.echo(f"error: {error}", err=True)
         return error.exit_code
+    if isinstance(error, OSError) and error.strerror:
+        click.echo(f"error: {error.filename or 'writing the output'}: {error.strerror}", err=True)
+        return 1
     first = (str(error).strip().splitlines() or [""])[0]
     click.echo(f"error: {type(error).__name__}: {first}", err=True)
     click.echo("This was not foreseen: run again with --debug for the traceback.", err=True)
@@ -71,6 +76,9 @@ landscape doctor                     is this machine fit for it?
 @debug_option
 def main() -> None:
     """Does normalization smooth the loss landscape? Train pairs, measure, decide, print."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no sign for a minus still gets its table
 
 
 for command in (run, report, show, export, list_, init, doctor):

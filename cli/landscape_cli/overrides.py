@@ -48,7 +48,7 @@ def override(
         if norms:
             _norms(study, norms)
         if seeds is not None:
-            study["seeds"] = list(range(seeds)) if seeds > 0 else seeds
+            study["seeds"] = seeds  # the long form comes last
         if steps is not None:
             study["steps"] = steps
     for study in classifying:
@@ -67,7 +67,7 @@ def _norms(study: Plain, norms: Sequence[str]) -> None:
     base = next((arm for arm in arms if arm["norm"] == "none"), arms[0])
     kept = [base]
     for norm in norms:
-        own = [arm for arm in arms if norm in (arm["norm"], arm["name"])]
+        own = [arm for arm in arms if norm and norm in (arm["norm"], arm["name"])]
         fresh: list[Plain] = [{"norm": norm, "name": "", "options": {}, "learning_rates": None}]
         kept += [arm for arm in own or fresh if arm not in kept]
     before, after = {_label(arm) for arm in arms}, [_label(arm) for arm in kept]
@@ -93,7 +93,7 @@ def _set(plain: Plain, text: str) -> None:
     keys = [key.strip() for key in path.strip().split(".")]
     if not equals or not all(keys):
         raise UsageError(f"--set {text}: write KEY=VALUE, as in --set steps=500 or --set studies.main.batch_size=64")
-    typed = _typed(value.strip())
+    typed = _typed(value.strip(), text)
     studies: list[Plain] = plain["studies"]
     if keys[0] == "studies":
         names = [str(study["name"]) for study in studies]
@@ -119,14 +119,16 @@ def _put(table: Plain, keys: list[str], value: Any, text: str) -> None:
         table = inner
 
 
-def _typed(value: str) -> Any:
+def _typed(value: str, text: str) -> Any:
     """A value as TOML reads it; a bare word is a string, so that ``--set model=mlp`` needs no quotes."""
     try:
-        return tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        found = tomllib.loads(f"value = {value}")
+        if len(found) == 1:
+            return found["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
         if value and all(character.isalnum() or character in "-_:./" for character in value):
             return value
-        raise UsageError(f'{value!r} is no TOML value: a number, true, "text", [a, list] or {{a = "table"}}') from None
+    raise UsageError(f'--set {text}: {value!r} is no TOML value: a number, true, "text", [a, list] or {{a = "table"}}')
 
 
 def _label(arm: Plain) -> str:

@@ -64,6 +64,17 @@ def run(ctx: click.Context, /, source: str, **options: Any) -> None:
 
     The same command again goes on where it was stopped; once all is done, it only rewrites the report.
     """
+    again = _again(ctx)
+    try:
+        code = _run(source, again, options)
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped; nothing is lost. To go on, run the same command again:\n  {again}", err=True)
+        code = 130
+    ctx.exit(code)
+
+
+def _run(source: str, again: str, options: dict[str, Any]) -> int:
+    """Plan, train unless it is a dry run, and report; the exit code."""
     from landscape.plan import plan
     from landscape_cli.overrides import override
 
@@ -77,15 +88,8 @@ def run(ctx: click.Context, /, source: str, **options: Any) -> None:
     _say_before(experiment, plans, workers, options)
     if options["dry_run"]:
         print_plan(plans, workers, as_json=options["as_json"])
-        return
-    again = _again(ctx)
-    out = options["out"] or loaded.out
-    try:
-        code = _train(loaded, experiment, plans, out, device, again, options)
-    except KeyboardInterrupt:
-        click.echo(f"\nstopped; nothing is lost. To go on, run the same command again:\n  {again}", err=True)
-        code = 130
-    ctx.exit(code)
+        return 0
+    return _train(loaded, experiment, plans, options["out"] or loaded.out, device, again, options)
 
 
 def _say_before(experiment: Experiment, plans: Sequence[StudyPlan], workers: int, options: dict[str, Any]) -> None:
@@ -108,7 +112,7 @@ def _device(asked: str) -> str:
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = asked.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):
         raise UsageError(f"--device {asked}: choose auto, cpu, cuda or cuda:N")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if kind == "cuda" and count <= int(index or 0):

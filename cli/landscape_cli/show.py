@@ -27,8 +27,8 @@ def show(folder: Path, as_json: bool) -> None:
     opened = Folder.read(folder)
     analysis, note = analysis_named(str(opened.manifest.get("analysis", "")))
     progress = opened.progress()
-    verdicts = verdicts_of(analysis, opened)
     if as_json:
+        verdicts = verdicts_of(analysis, opened)
         runs = [{"run": p.run.key, "status": p.status, "step": p.step, "reason": p.reason} for p in progress]
         print_json({"runs": runs, "verdicts": [verdict_data(verdict) for verdict in verdicts]})
         return
@@ -38,7 +38,8 @@ def show(folder: Path, as_json: bool) -> None:
         [p.run.key, p.status, "" if p.step is None else f"{p.step}/{p.run.study.steps}", p.reason] for p in progress
     ]
     print_table(["run", "status", "step", "reason"], rows, "Runs")
-    print_verdicts(verdicts)
+    # After the table, which names the run that can't be read.
+    print_verdicts(verdicts_of(analysis, opened))
     counts = Counter(p.status for p in progress)
     click.echo(", ".join(f"{count} {status}" for status, count in counts.items()))
     for warning in opened.warnings:

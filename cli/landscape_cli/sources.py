@@ -93,12 +93,17 @@ def _preset(analysis: Analysis, preset: str | None) -> tuple[str, Experiment]:
 
 def _from_file(name: str) -> Analysis:
     from landscape.analysis import Analysis
-    from landscape.errors import UsageError
+    from landscape.errors import LandscapeError, UsageError
     from landscape.imports import load_object
 
-    found: Any = load_object(f"{name}:ANALYSIS")
-    if callable(found) and not isinstance(found, Analysis):
-        found = found()
+    try:
+        found: Any = load_object(f"{name}:ANALYSIS")
+        if callable(found) and not isinstance(found, Analysis):
+            found = found()
+    except LandscapeError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the user's own code raises
+        raise UsageError(f"{name} raises {type(error).__name__}: {error}; --debug shows where") from error
     if not isinstance(found, Analysis):
         raise UsageError(
             f"{name}: ANALYSIS is a {type(found).__name__}; it must be a landscape.analysis.Analysis, or a function "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -54,6 +55,7 @@ def test_export_writes_every_number(tiny: Path, landscape: Call) -> None:
         (["export", "runs/tiny", "-o", "all.xlsx"], "the name must end in .csv or .parquet"),
         (["init", "tiny.toml"], "tiny.toml is there already and is kept"),
         (["init", "mine.txt"], "must end in .toml, as in mine.toml"),
+        (["init", "."], "must end in .toml, as in mine.toml"),
         (["shwo", "runs/tiny"], "No such command 'shwo'. Did you mean 'show'?"),
         (["list", "norm"], "'norm' is not one of"),
         (["show", "runs/tiny", "--jsn"], "No such option"),
@@ -64,6 +66,22 @@ def test_usage_errors(tiny: Path, landscape: Call, words: list[str], message: st
     result = landscape(*words)
     assert message in result.stderr
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(("target", "encoding", "code"), [("/dev/null", "latin-1", 0), ("/dev/full", "utf-8", 1)])
+def test_an_output_that_takes_not_every_sign_or_nothing(tiny: Path, target: str, encoding: str, code: int) -> None:
+    words = ["-c", "from landscape_cli.main import main; main()", "show", "runs/tiny"]
+    with open(target, "w") as out:
+        done = subprocess.run(
+            [sys.executable, *words],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        )
+    assert done.returncode == code
+    assert done.stderr == ("error: writing the output: No space left on device\n" if code else "")
 
 
 def test_a_corrupt_database_is_one_clear_error(tiny: Path, landscape: Call) -> None:

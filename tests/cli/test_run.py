@@ -146,6 +146,33 @@ def test_ctrl_c_says_how_to_go_on(tiny: Path, landscape: Call, monkeypatch: pyte
     assert "  landscape run tiny.toml --seeds 5 --set batch_size=64" in result.stderr
 
 
+def test_ctrl_c_before_training_says_how_to_go_on(tiny: Path, landscape: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("landscape.plan.plan", interrupted)
+    result = landscape("run", "tiny.toml", "--seeds", 5)
+    assert result.exit_code == 130
+    assert "  landscape run tiny.toml --seeds 5" in result.stderr
+
+
+def test_a_damaged_database_is_named_by_show_and_made_again_once_deleted(tiny: Path, landscape: Call) -> None:
+    landscape("export", "runs/tiny", "-o", "whole.csv")
+    file = Path("runs/tiny/runs/main-none-lr0.1-seed0/measurements.sqlite")
+    file.write_bytes(b"no database" * 1000)
+    shown = landscape("show", "runs/tiny")
+    assert shown.exit_code == 1
+    assert "main-none-lr0.1-seed0\tfailed" in shown.stdout
+    assert "main-batch-lr0.1-seed2\tfinished\t20/20" in shown.stdout
+    assert f"error: {file}: " in shown.stderr
+    assert "delete it and run the same command again" in shown.stderr
+    assert landscape("run", "tiny.toml", "--workers", 0, "-q").exit_code == 1
+    file.unlink()
+    assert landscape("run", "tiny.toml", "--workers", 0, "-q").exit_code == 0
+    landscape("export", "runs/tiny", "-o", "again.csv")
+    assert digest(Path("again.csv")) == digest(Path("whole.csv"))
+
+
 def test_a_dry_run_trains_nothing(tiny: Path, landscape: Call) -> None:
     result = landscape("run", "tiny.toml", "--dry-run", "--out", "dry", "--norm", "batch", "--norm", "layer")
     assert result.exit_code == 0
@@ -202,6 +229,15 @@ def test_a_python_file_brings_its_own_analysis(tiny: Path, landscape: Call) -> N
         (["tiny.toml", "--set", "stpes=3"], "there is no key 'stpes'; did you mean 'steps'?"),
         (["tiny.toml", "--set", "studies.mian.steps=3"], "studies: did you mean 'main'?"),
         (["tiny.toml", "--set", "steps"], "write KEY=VALUE"),
+        (["tiny.toml", "--set", "steps="], "--set steps=: '' is no TOML value"),
+        (["tiny.toml", "--set", "steps=1\nseeds=3"], "is no TOML value"),
+        (["tiny.toml", "--norm", ""], "no normalization ''"),
+        (["tiny.toml", "--seeds", "100000000000"], "must be 10,000 or fewer seeds"),
+        (["tiny.toml", "--steps", "100000000000000000000"], "must be 1,000,000,000 or fewer"),
+        (["tiny.toml", "--set", "batch_size=1"], "arm 'batch': model 'mlp' can't take inputs (1, 1, 8, 8)"),
+        (["tiny.toml", "--device", "cpu:7"], "--device cpu:7: choose auto"),
+        (["raising.py"], "raising.py raises ZeroDivisionError: division by zero"),
+        (["leaving.py"], "leaving.py raises SystemExit: 7"),
         (["tiny.toml", "--set", "steps=[1"], "is no TOML value"),
         (["tiny.toml", "--set", "steps='x'"], "steps: should be a valid integer, not 'x'"),
         (["tiny.toml", "--set", "batch_size=5000"], "batch_size 5000 with 256 training examples"),
@@ -215,6 +251,8 @@ def test_a_python_file_brings_its_own_analysis(tiny: Path, landscape: Call) -> N
     ],
 )
 def test_usage_errors_say_what_and_what_to_do(tiny: Path, landscape: Call, words: list[str], message: str) -> None:
+    Path("raising.py").write_text("1 / 0")
+    Path("leaving.py").write_text("raise SystemExit(7)")
     result = landscape("run", *words)
     assert message in result.stderr
     assert result.exit_code == 2
