@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import ctypes
 import gc
 import statistics
 import time
@@ -68,10 +69,11 @@ def timed(work: Callable[[], object]) -> float:
 
 def peak_extra(work: Callable[[], object]) -> float:
     """Peak resident memory of the work above what was resident before, MiB (Linux: resettable high-water mark)."""
-    gc.collect()
     reset = Path("/proc/self/clear_refs")
     if not reset.exists():
         return float("nan")
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # else what an earlier work freed is used again and nothing seems to grow
     reset.write_text("5")
     before = _status("VmRSS")
     work()
