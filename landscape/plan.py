@@ -14,8 +14,9 @@ from landscape.cost import cost_in_passes, count_layers
 from landscape.data import Dataset, load_data
 from landscape.errors import UsageError
 from landscape.experiment import Arm, Experiment, Run, Study
+from landscape.feed import Feed
 from landscape.models import build_model
-from landscape.training import Feed, build_optimizer, squared_error
+from landscape.training import build_optimizer, squared_error
 
 #: Seconds that timing may take, over all studies and arms.
 TIMING_SECONDS = 4.0

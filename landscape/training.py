@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from landscape.cost import cost_in_passes, count_layers
-from landscape.data import Dataset, load_data
+from landscape.data import load_data
 from landscape.errors import UsageError, nearest
-from landscape.experiment import Run, Spec, Study
+from landscape.experiment import Run, Spec
+from landscape.feed import Feed, ProbeBatches
 from landscape.models import build_model
 from landscape.objective import Batches
 from landscape.observer import Observer, Scheduled
 from landscape.preserve import preserved
 from landscape.probes import Measurement, build_probe
 from landscape.store import RunStore
-from landscape.streams import stream, stream_seed
+from landscape.streams import stream_seed
 
 CHECKPOINT_SECONDS = 10.0
 TEST_CHUNK = 1000
-#: Along the way the test split is evaluated on its first so many examples; at the end, on all of it.
-TEST_SAMPLE = 2000
 
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -72,81 +71,6 @@ def build_optimizer(spec: Spec, model: nn.Module, rate: float) -> torch.optim.Op
     except (TypeError, ValueError) as error:
         raise UsageError(f"optimizer {spec.name!r} with lr={rate} and {spec.options}: {error}") from error
     return optimizer
-
-
-class Feed:
-    """The batches of one run, as a function of the step alone: nothing to save in a checkpoint.
-
-    Order, probe batches and the full loss's batches come from named streams of the run's seed, so that
-    all arms of a seed see the same.
-    """
-
-    def __init__(self, data: Dataset, study: Study, seed: int, device: torch.device) -> None:
-        self.train = tuple(t.to(device) for t in data.train)
-        self.test = tuple(t.to(device) for t in data.test)
-        self.test_sample = tuple(t[:TEST_SAMPLE] for t in self.test)
-        self.seed, self.classes = seed, data.classes
-        self.count = len(self.train[0])
-        self.size = study.batch_size or self.count
-        if not 0 < self.size <= self.count:
-            raise UsageError(
-                f"study {study.name!r}: batch_size {self.size} with {self.count} training examples in {data.name}; "
-                f'choose 1 to {self.count}, or None (in TOML: "full") for full-batch descent'
-            )
-        self.whole = study.batch_size is None
-        self.per_epoch = self.count // self.size
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
-
-    def batch(self, step: int) -> tuple[Tensor, ...]:
-        """The mini-batch of a step; an incomplete last batch is dropped."""
-        if self.whole:
-            return self.train
-        epoch, position = divmod(step, self.per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._permutation(f"order/{epoch}")
-        return self._take(self.train, self._order[position * self.size : (position + 1) * self.size])
-
-    def full(self, limit: int | None) -> Batches:
-        """The fixed batches that L_m(w) averages over: all of them, or the first ``limit``."""
-        if self.whole:
-            return Batches([self.train])
-        order = self._permutation("full")
-        number = self.per_epoch if limit is None else min(limit, self.per_epoch)
-        return Batches([self._take(self.train, order[k * self.size : (k + 1) * self.size]) for k in range(number)])
-
-    def sizes(self, full: int) -> dict[str, int]:
-        """In mini-batches: the full loss, the test split, and what of it is evaluated along the way."""
-        test, sample = (-(-len(split[0]) // self.size) for split in (self.test, self.test_sample))
-        return {"full": full, "test": test, "sample": sample}
-
-    def held_out(self, step: int) -> tuple[Tensor, ...]:
-        """A mini-batch of the test split, another at each step, the same for every arm."""
-        order = torch.randperm(len(self.test[0]), generator=stream(self.seed, f"held-out/{step}"))
-        return self._take(self.test, order[: self.size])
-
-    def _permutation(self, name: str) -> Tensor:
-        return torch.randperm(self.count, generator=stream(self.seed, name))
-
-    @staticmethod
-    def _take(tensors: tuple[Tensor, ...], index: Tensor) -> tuple[Tensor, ...]:
-        return tuple(t[index.to(t.device)] for t in tensors)
-
-
-class _ProbeBatches(Mapping[str, Any]):
-    """The named batches of a moment; the held-out one is drawn for the step that asks."""
-
-    def __init__(self, feed: Feed, full: Batches) -> None:
-        self.feed, self.step = feed, 0
-        self._fixed = {"full": full, "fixed": full.batches[0]}
-
-    def __getitem__(self, name: str) -> Any:
-        return self.feed.held_out(self.step) if name == "held-out" else self._fixed[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(["held-out", *self._fixed])
-
-    def __len__(self) -> int:
-        return 1 + len(self._fixed)
 
 
 def train(
@@ -195,7 +119,7 @@ def _train(
     optimizer = build_optimizer(study.optimizer, model, run.learning_rate)
     feed = Feed(data, study, run.seed, device)
     full = feed.full(study.full_batches)
-    batches = _ProbeBatches(feed, full)
+    batches = ProbeBatches(feed, full)
     observer = Observer(
         model, loss_fn, _probes(run), optimizer=optimizer, to=store, batches=batches, seed=run.seed, strict=True
     )

@@ -14,17 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import ProbeError, UsageError
-from landscape.hooks import hooked
-from landscape.layers import own_parameters
-from landscape.objective import Batch, Batches, LossFunction, Objective, tensors_of
+from landscape.objective import Batch, LossFunction, Objective
 from landscape.preserve import preserved
 from landscape.probes.base import Measurement, Moment
+from landscape.sites import SITES, Part, collect
 
 if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 1
-SITES = ("input", "output", "pre-norm", "post-norm", "nonlinearity input", "nonlinearity output")
 PERCENTILES = (15.0, 50.0, 85.0)  # Ioffe & Szegedy 2015, figure 1
 QUANTILES = 256  # points of each unit's stored quantile function
 SAMPLES = 4096  # per unit, evenly spaced over batch and space, for quantiles and rank
@@ -153,9 +151,9 @@ def activation_statistics(
             raise UsageError(f"site {site!r} is not known; sites are {', '.join(SITES)}")
     with preserved(model) as snapshot, torch.inference_mode(False), torch.no_grad():
         objective = Objective(model, loss_fn, snapshot, statistics=statistics)
-        found, note = _collect(objective, batch, layers, tuple(sites))
+        found, note = collect(objective, batch, layers, tuple(sites))
         if not found and tuple(sites) == ("nonlinearity input",):
-            found, _ = _collect(objective, batch, layers, ("output",))
+            found, _ = collect(objective, batch, layers, ("output",))
             note = "no nonlinearity module was called (functional activations are not visible): layer outputs instead"
         if not found:
             where = f"in layers {list(layers)}" if layers else f"in {type(model).__name__}"
@@ -203,123 +201,6 @@ def activation_shift(a: ActivationStatistics, b: ActivationStatistics) -> Activa
     )
 
 
-@dataclass
-class _Part:
-    values: Tensor  # (C, S)
-    slope: Tensor | None  # (C, S): the nonlinearity's derivative there
-
-
-def _collect(
-    objective: Objective, batch: Batch, layers: Sequence[str] | None, sites: tuple[str, ...]
-) -> tuple[dict[tuple[str, str], list[_Part]], str]:
-    """The values at each (layer, site), as (units, samples) matrices, one per micro-batch."""
-    names = {module: name.replace("_orig_mod.", "") for name, module in objective.model.named_modules()}
-    watched = [m for m, name in names.items() if _kinds(m, name) and _selected(name, layers)]
-    found: dict[tuple[str, str], list[_Part]] = {}
-    parts = batch.batches if isinstance(batch, Batches) else [batch]
-    objective.snapshot.rewind()
-    for part in parts:
-        calls: dict[nn.Module, int] = {}
-        inputs: dict[nn.Module, Tensor] = {}
-
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: Any = inputs) -> None:
-            first = next(tensors_of([args, kwargs]), None)
-            if first is not None and first.is_floating_point():
-                inputs[module] = first.clone()  # an in-place nonlinearity overwrites its input
-
-        def after(
-            module: nn.Module, args: Any, kwargs: Any, output: Any, inputs: Any = inputs, calls: Any = calls
-        ) -> None:
-            calls[module] = calls.get(module, 0) + 1
-            name = names[module] + (f"#{calls[module]}" if calls[module] > 1 else "")
-            result = next(tensors_of(output), None)
-            for kind in _kinds(module, names[module]):
-                for site, value in ((f"{kind}input", inputs.get(module)), (f"{kind}output", result)):
-                    site = {"norm input": "pre-norm", "norm output": "post-norm"}.get(site, site)
-                    if site in sites and value is not None and value.ndim:
-                        slope = _slope(module, value) if site == "nonlinearity input" else None
-                        found.setdefault((name, site), []).append(
-                            _Part(_units(module, value), None if slope is None else _units(module, slope))
-                        )
-
-        with hooked(watched, before=before, after=after):
-            objective.evaluate(part, graph=False)
-    return found, ""
-
-
-_NONLINEAR = tuple(
-    getattr(nn, name)
-    for name in [
-        "ReLU",
-        "ReLU6",
-        "LeakyReLU",
-        "PReLU",
-        "RReLU",
-        "ELU",
-        "CELU",
-        "SELU",
-        "GELU",
-        "SiLU",
-        "Mish",
-        "Sigmoid",
-        "Tanh",
-        "Softplus",
-        "Softsign",
-        "Hardtanh",
-        "Hardswish",
-        "Hardsigmoid",
-        "Threshold",
-        "LogSigmoid",
-        "Tanhshrink",
-        "Softshrink",
-        "Hardshrink",
-    ]
-)
-
-
-def _kinds(module: nn.Module, name: str) -> tuple[str, ...]:
-    """Which sites a module offers: prefixes of site names."""
-    if "parametrizations" in name.split("."):  # what flows there is a weight
-        return ()
-    if isinstance(module, _NONLINEAR):
-        return ("nonlinearity ",)
-    if "norm" in type(module).__name__.lower() and not any(True for _ in module.children()):
-        return ("norm ",)
-    if any(p.ndim > 1 for _, p in own_parameters(module, name)):
-        return ("",)
-    return ()
-
-
-#: Modules whose class says which axis holds the units, whatever the number of dimensions.
-_CHANNELS_LAST = ("Linear", "Embedding", "LayerNorm", "RMSNorm", "Attention", "LSTM", "GRU", "RNN")
-_CHANNELS_FIRST = ("Conv", "BatchNorm", "InstanceNorm", "GroupNorm")
-
-
-def _selected(name: str, layers: Sequence[str] | None) -> bool:
-    return layers is None or any(name == layer or name.startswith(layer + ".") for layer in layers)
-
-
-def _slope(module: nn.Module, value: Tensor) -> Tensor:
-    """The elementwise derivative of a nonlinearity at its input."""
-    with torch.enable_grad():
-        x = value.detach().clone().requires_grad_()
-        y = module.forward(x.clone())
-        (slope,) = torch.autograd.grad(y.sum(), x)
-    return slope
-
-
-def _units(module: nn.Module, value: Tensor) -> Tensor:
-    """(N, C, ...) or (N, F) or (N, T, F) as (units, samples)."""
-    name = type(module).__name__
-    if any(word in name for word in _CHANNELS_LAST):
-        axis = value.ndim - 1
-    else:
-        channels = value.ndim > 3 or any(word in name for word in _CHANNELS_FIRST)
-        axis = 1 if channels and value.ndim > 2 else value.ndim - 1
-    # A copy, never a view: what comes next may work in place.
-    return value.detach().movedim(axis, 0).flatten(1).clone() if value.ndim > 1 else value.detach()[:, None].clone()
-
-
 def _thinned(values: Tensor) -> Tensor:
     """At most SAMPLES samples per unit, evenly spaced."""
     count = values.shape[1]
@@ -329,7 +210,7 @@ def _thinned(values: Tensor) -> Tensor:
     return values[:, index]
 
 
-def _summary(key: tuple[str, str], parts: list[_Part]) -> SiteStatistics:
+def _summary(key: tuple[str, str], parts: list[Part]) -> SiteStatistics:
     values = torch.cat([part.values for part in parts], dim=1).float()  # (C, S)
     thinned = _thinned(values)
     ordered = thinned.sort(dim=1).values

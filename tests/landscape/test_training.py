@@ -9,8 +9,9 @@ import torch
 from landscape.data import load_data
 from landscape.errors import UsageError
 from landscape.experiment import Arm, ProbeSpec, Spec, Study
+from landscape.feed import Feed
 from landscape.store import RunStore
-from landscape.training import Feed, average_statistics, build_optimizer, train
+from landscape.training import average_statistics, build_optimizer, train
 
 
 def _study(**changes):
