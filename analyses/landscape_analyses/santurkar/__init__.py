@@ -32,8 +32,8 @@ DEFINITIONS = {
 
 SANTURKAR = Analysis(
     name="santurkar",
-    title="Batch normalization and the loss landscape: Santurkar et al. 2018 re-examined",
-    question="Did batch normalization smooth the loss landscape of these networks, by the paper's own measures?",
+    title="Does batch normalization smooth the loss landscape?",
+    question="Do the claims of Santurkar et al. 2018 hold on these networks?",
     paper="Santurkar, Tsipras, Ilyas, Madry 2018, How Does Batch Normalization Help Optimization? (arXiv 1805.11604)",
     presets={"quick": quick, "standard": standard, "paper": paper},
     claims=claims,
