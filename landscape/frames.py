@@ -100,9 +100,13 @@ def table(columns: dict[str, pd.Series], digits: int = 3) -> pd.DataFrame:
 def format_number(value: float, digits: int = 3) -> str:
     """A number at so many significant digits: "diverged" for +inf, a dash for what was not measured.
 
-    >>> format_number(0.012345), format_number(float("inf")), format_number(float("nan"))
-    ('0.0123', 'diverged', '-')
+    >>> format_number(0.012345), format_number(-20123.0), format_number(float("inf")), format_number(float("nan"))
+    ('0.0123', '−20,100', 'diverged', '-')
     """
     if np.isnan(value):
         return "-"
-    return "diverged" if np.isinf(value) else f"{value:.{digits}g}"
+    if np.isinf(value):
+        return "diverged"
+    rounded = float(f"{value:.{digits}g}")
+    text = f"{rounded:,.0f}" if 10**digits <= abs(rounded) < 1e6 else f"{rounded:.{digits}g}"
+    return f"−{text[1:]}" if text.startswith("-") else text

@@ -70,7 +70,9 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
                 verdict.claim.short or verdict.claim.statement,
             ]
         )
-    print_table(["claim", "verdict", "effect [95 %]", "seeds", "best rates", "statement"], rows, "Verdicts")
+    print_table(
+        ["claim", "verdict", "effect [95 %; equivalences 90 %]", "seeds", "best rates", "statement"], rows, "Verdicts"
+    )
 
 
 def verdict_data(verdict: Verdict) -> dict[str, Any]:

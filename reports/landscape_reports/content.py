@@ -37,7 +37,7 @@ def document(report: Report, images: Mapping[int, Data]) -> Data:
         "sections": [_section(s, by_id, images) for s in sections],
         "definitions": _pairs(report.definitions),
         "settings": _pairs(report.settings),
-        "rule": [*([name, text] for name, text in RULE), ["false holds", false_holds(len(report.verdicts))]],
+        "rule": [*([name, text] for name, text in RULE), ["false holds", false_holds(report.verdicts)]],
         "cost": _pairs(report.cost),
         "failures": [plain(f) for f in report.failures],
     }
@@ -127,7 +127,8 @@ def _n(interval: Interval) -> str:
 
 
 def _sd(claim: Claim, interval: Interval) -> str:
-    return f"{number(interval.sd, 2)} dex" if claim.scale == "log-ratio" else number(interval.sd, 2)
+    unit = {"log-ratio": " dex", "cosine": " on the scale of atanh"}.get(claim.scale, "")
+    return number(interval.sd, 2) + unit
 
 
 def _matched(claim: Claim, comparison: Comparison) -> str:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+from landscape.analysis import Verdict
+from landscape.statistics import expected_false_holds
 from landscape_reports.formats import number
 
 RULE = (
@@ -18,7 +23,7 @@ RULE = (
     ),
     ("fails", "an upper end lies below the boundary, by step or at matched loss."),
     ("undecided", "neither."),
-    ("not measured", "fewer than three seeds."),
+    ("not measured", "fewer than three seeds have every number."),
     ("untrained", "no step is left at which the full loss of both arms is below 95 % of the loss of chance."),
     (
         "confounded",
@@ -36,16 +41,19 @@ RULE = (
     (
         "effect",
         "log ratios are printed as x-fold (2.3× reads: 2.3 times in the direction that the claim states), "
-        "others in the unit of the measure.",
+        "others in the unit of the measure. Reasons give log ratios in dex, powers of ten: 0.3 dex is 2×. Where a "
+        "claim holds by step and at matched loss, its reason gives the interval that reaches lower.",
     ),
 )
 """Verdict or notion -> its meaning."""
 
 
-def false_holds(count: int) -> str:
-    """How many of ``count`` claims would be expected to hold falsely, in a sentence."""
-    word = "claim" if count == 1 else "claims"
+def false_holds(verdicts: Sequence[Verdict]) -> str:
+    """How many of the claims that were tested would be expected to hold falsely, in a sentence."""
+    count = sum(not math.isnan(v.equal.p_value) for v in verdicts)
+    word = "tested claim" if count == 1 else "tested claims"
     return (
-        f"{count} {word}: were each exactly at its boundary, {number(0.025 * count, 2)} would be expected to hold "
-        "falsely (0.025 each). Holm's adjustment over all of them stands beside each p-value and changes no verdict."
+        f"{count} {word}: were each exactly at its boundary, {number(expected_false_holds(verdicts), 2)} would be "
+        "expected to hold falsely (0.025 each, an equivalence 0.05). Holm's adjustment over all of them stands beside "
+        "each p-value and changes no verdict."
     )

@@ -13,7 +13,8 @@ from landscape_analyses.santurkar.sections import answer, headline, sections
 DEFINITIONS = {
     "full loss": "L_m(w): mean of the training loss over fixed mini-batches of the training size, each with its own "
     "batch statistics; an incomplete batch is dropped.",
-    "loss range": "max L - min L over the sweep w - eta g, eta in [1/2, 4] x lr, without eta = 0.",
+    "loss range": "max L - min L over the sweep w - eta g, without eta = 0; eta in [1/2, 4] x lr, on the deep "
+    "linear net in [1/100, 30] x lr.",
     "rise": "max(0, max L - L(w)) over the sweep: the part of the range that is not descent.",
     "predictiveness": "max over the sweep of ‖grad L(w - eta g) - g‖.",
     "effective smoothness (beta)": "max over the sweep of ‖grad L(w - eta g) - g‖ / (eta ‖g‖).",

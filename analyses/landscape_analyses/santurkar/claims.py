@@ -300,7 +300,7 @@ def _linear_claims() -> tuple[Claim, ...]:
         ),
         linear(
             "A-ICS-DLN2",
-            "With batch normalization G and G′ are nearly uncorrelated: cosine below 0.6 at layer 17.",
+            "With batch normalization G′ turns away from G: cosine below 0.6 at layer 17.",
             cosine,
             reference=None,
             supports="smaller",

@@ -16,10 +16,13 @@ STEPS = {"x_label": "training step"}
 
 def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
     """Figure 4 of the paper, on the convolutional pair at the primary rate."""
-    return landscape_panels(experiment, frame, "conv", "headline", "The landscape along the gradient")
+    along = "Along the gradient of the same mini-batch, eight step sizes in [1/2, 4] x lr"
+    return landscape_panels(experiment, frame, "conv", "headline", "The landscape along the gradient", along)
 
 
-def landscape_panels(experiment: Experiment, frame: pd.DataFrame, study: str, name: str, title: str) -> Figure:
+def landscape_panels(
+    experiment: Experiment, frame: pd.DataFrame, study: str, name: str, title: str, along: str
+) -> Figure:
     """Loss variation and gradient predictiveness as bands, effective smoothness as a line drawn as a thin band."""
     rows = _primary(experiment, frame, study, list(PAIR))
     path = pick(rows, probe="gradient_path", variant="gradient/scaled", batch="same")
@@ -41,7 +44,7 @@ def landscape_panels(experiment: Experiment, frame: pd.DataFrame, study: str, na
         frame=pd.concat(parts, ignore_index=True),
         title=title,
         caption=(
-            f"Along the gradient of the same mini-batch, at learning rate {rate:g}. Left and middle: smallest to "
+            f"{along}, at learning rate {rate:g}. Left and middle: smallest to "
             f"largest value over the sweep, median of {seeds} seeds. Right: effective smoothness, smallest to largest "
             "over seeds. A narrower band on the left, and lower ones in the middle and on the right, are smoother."
         ),
@@ -173,7 +176,9 @@ def _landscape(experiment: Experiment, frame: pd.DataFrame) -> Section:
     }
     primary = _primary(experiment, rows, "conv")
     panels = {
-        "rise above L0": pick(primary, probe="gradient_path", variant="gradient/scaled", batch="same", quantity="rise"),
+        "rise above L(w)": pick(
+            primary, probe="gradient_path", variant="gradient/scaled", batch="same", quantity="rise"
+        ),
         "scale-invariant beta": pick(
             primary, probe="gradient_path", variant="scale-invariant/scaled", quantity="effective_smoothness"
         ),
@@ -191,8 +196,8 @@ def _landscape(experiment: Experiment, frame: pd.DataFrame) -> Section:
                 frame=pd.concat([lines(rows, panel) for panel, rows in panels.items()], ignore_index=True),
                 title="Controls",
                 caption=f"At learning rate {study.primary_rate:g}; median over seeds, band from the smallest to the "
-                "largest. Right: 2 is the largest stable step on a quadratic; an arm at or above 1.5 is limited by its "
-                "step size.",
+                "largest. Right: 2 is the largest stable step on a quadratic; an arm whose median is at or above 1.5 "
+                "is limited by its step size. Middle: the largest of three step sizes.",
                 alt="Lines over steps: how far the loss rises along the gradient, the scale-invariant effective "
                 "smoothness, and the curvature along the gradient times the learning rate.",
                 options=STEPS
@@ -216,7 +221,8 @@ def _landscape(experiment: Experiment, frame: pd.DataFrame) -> Section:
                 "controls",
                 "Other windows, directions and batches: median over steps and seeds",
                 table(other).rename(columns={"learning_rate": "lr"}),
-                "Fixed window: the same absolute step sizes at every learning rate. Turn per step: angle in radians "
+                "Three step sizes each, at the full loss one, at four steps. Fixed window: the same at every "
+                "learning rate. Turn per step: angle in radians "
                 "between a layer's weight before and after the step, median over layers too.",
             ),
         ),
@@ -389,7 +395,14 @@ def _linear(experiment: Experiment, frame: pd.DataFrame) -> Section:
             *("A-range-DLN", "A-pred-DLN", "A-beta-DLN", "A-lp-DLN"),
         ),
         figures=(
-            landscape_panels(experiment, frame, "dln", "dln-landscape", "The deep linear net along its gradient"),
+            landscape_panels(
+                experiment,
+                frame,
+                "dln",
+                "dln-landscape",
+                "The deep linear net along its gradient",
+                "Along the gradient of all samples, six step sizes in [1/100, 30] x lr",
+            ),
             Figure(
                 name="dln-shift",
                 kind="lines",
@@ -412,7 +425,8 @@ def _linear(experiment: Experiment, frame: pd.DataFrame) -> Section:
                 "window",
                 "The window of learning rates: median over steps and seeds",
                 table(columns).rename(columns={"learning_rate": "lr"}),
-                "lp arms are trained at the primary rate only.",
+                "Range and max beta over six step sizes in [1/100, 30] x lr. lp arms are trained at the primary rate "
+                "only, without probes.",
             ),
         ),
     )
