@@ -1,6 +1,6 @@
 """What the shipped networks are made of: blocks with the same names in every arm, and their initial weights.
 
-A block is ``Sequential(linear, norm, activation)``: the normalization sits before the activation. The linear
+A block is ``linear, norm, activation``: the normalization sits before the activation unless asked otherwise. The linear
 map keeps its bias in every arm, also where a normalization makes it redundant by subtracting the mean: arms
 then share all parameters that any of them trains, and differ in the normalization's own only.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from landscape.errors import UsageError, nearest
-from landscape.normalization import normalization
+from landscape.normalization import Normalization, normalization
 from landscape.streams import stream
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -36,25 +36,59 @@ def _lecun(weight: Tensor, seed: int, name: str) -> None:
     nn.init.kaiming_normal_(weight, nonlinearity="linear", generator=stream(seed, name))
 
 
+PLACEMENTS = ("before", "after")  # of the normalization, seen from the activation
+
 # he: N(0, 2 / fan_in), He et al. 2015. glorot: U(-a, a), a^2 = 6 / (fan_in + fan_out), Glorot & Bengio 2010.
 # lecun: N(0, 1 / fan_in), LeCun et al. 1998.
 INITS: dict[str, Callable[[Tensor, int, str], None]] = {"he": _he, "glorot": _glorot, "lecun": _lecun}
 
 
-def block(linear: nn.Module, norm: str, features: int, ndim: int, activation: str) -> nn.Sequential:
+class Block(nn.Sequential):
+    """A normalized layer: children ``linear``, ``norm`` and ``activation``, in the order that they act."""
+
+    linear: nn.Module
+
+    def __init__(self, layers: OrderedDict[str, nn.Module], norm: Normalization) -> None:
+        super().__init__(layers)
+        self.normalized_by = norm.name
+
+    def normalize_weights(self) -> None:
+        """Put the normalization's linear map in the place of the plain one, once that has its initial weights."""
+        replace = normalization(self.normalized_by).linear
+        if replace is not None:
+            self.linear = replace(self.linear)
+
+
+def block(
+    linear: nn.Module, norm: str, features: int, ndim: int, activation: str, *, placement: str = "before"
+) -> Block:
     """``linear``, the normalization called ``norm`` for its ``features`` outputs, and the activation.
 
+    Args:
+        linear: the linear map or convolution.
+        norm: a normalization's name.
+        features: how many units ``linear`` has.
+        ndim: dimensions of its output, the batch among them.
+        activation: a name of ``ACTIVATIONS``.
+        placement: the normalization stands "before" the activation or "after" it.
+
     Raises:
-        UsageError: no normalization or no activation of that name.
+        UsageError: no normalization, activation or placement of that name.
     """
     if activation not in ACTIVATIONS:
         raise UsageError(f"there is no activation {activation!r}; {nearest(activation, list(ACTIVATIONS))}")
-    layers = {
-        "linear": linear,
-        "norm": normalization(norm).build(features, ndim),
-        "activation": ACTIVATIONS[activation](),
-    }
-    return nn.Sequential(OrderedDict(layers))
+    if placement not in PLACEMENTS:
+        raise UsageError(f"there is no placement {placement!r}; {nearest(placement, list(PLACEMENTS))}")
+    chosen = normalization(norm)
+    nonlinearity = ACTIVATIONS[activation]()
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        linear=linear,
+        norm=chosen.build(features, ndim),
+        activation=nonlinearity if chosen.activation is None else chosen.activation(nonlinearity),
+    )
+    if placement == "after":
+        layers.move_to_end("norm")
+    return Block(layers, chosen)
 
 
 def output(features: int, outputs: int, *, bias: bool = True) -> nn.Sequential:
@@ -128,6 +162,7 @@ def initialized(model: nn.Module, init: str, seed: int) -> nn.Module:
     """Draw every linear and convolution weight from its own stream "weights/NAME"; set their biases to zero.
 
     A weight depends on (seed, its name, its shape, init) alone, so arms agree bit for bit on all that they share.
+    Normalizations of weights act afterwards, on these weights.
 
     Raises:
         UsageError: no initialization of that name.
@@ -139,4 +174,7 @@ def initialized(model: nn.Module, init: str, seed: int) -> nn.Module:
             INITS[init](module.weight, seed, f"weights/{name}.weight")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.normalize_weights()
     return model
