@@ -1,7 +1,8 @@
 """Networks by name: one file per architecture, one line per name below.
 
 All arms of a network have the same module names: blocks conv1, conv2, ..., fc1, ..., each with children
-``linear``, ``norm`` (``nn.Identity`` for "none") and ``activation``; the output layer has ``linear`` alone.
+``linear``, ``norm`` (``nn.Identity`` for "none") and ``activation``; the output layer has ``linear`` alone. Networks
+that branch keep blocks of this kind in units with names of their own.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ from landscape.errors import UsageError, nearest
 from landscape.imports import is_reference, load_object
 from landscape.models.convnet import convnet
 from landscape.models.deep_linear import deep_linear
+from landscape.models.lenet import lenet
 from landscape.models.mlp import mlp
+from landscape.models.resnet import resnet
 from landscape.models.vgg import vgg
 from landscape.preserve import seeded
 from landscape.streams import stream_seed
 
-__all__ = ["MODELS", "build_model", "convnet", "deep_linear", "mlp", "vgg"]
+__all__ = ["MODELS", "build_model", "convnet", "deep_linear", "lenet", "mlp", "resnet", "vgg"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "convnet": convnet,
     "deep_linear": deep_linear,
+    "lenet": lenet,
     "mlp": mlp,
+    "resnet": resnet,
     "vgg": vgg,
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 from torch import Tensor, nn
 
@@ -36,6 +37,7 @@ def _lecun(weight: Tensor, seed: int, name: str) -> None:
     nn.init.kaiming_normal_(weight, nonlinearity="linear", generator=stream(seed, name))
 
 
+Planned = int | str | Sequence[int]  # a convolution's channels, a pool "M", or (channels, kernel)
 PLACEMENTS = ("before", "after")  # of the normalization, seen from the activation
 
 # he: N(0, 2 / fan_in), He et al. 2015. glorot: U(-a, a), a^2 = 6 / (fan_in + fan_out), Glorot & Bengio 2010.
@@ -60,7 +62,7 @@ class Block(nn.Sequential):
 
 
 def block(
-    linear: nn.Module, norm: str, features: int, ndim: int, activation: str, *, placement: str = "before"
+    linear: nn.Module, norm: str, features: int, ndim: int, activation: str | None, *, placement: str = "before"
 ) -> Block:
     """``linear``, the normalization called ``norm`` for its ``features`` outputs, and the activation.
 
@@ -69,23 +71,21 @@ def block(
         norm: a normalization's name.
         features: how many units ``linear`` has.
         ndim: dimensions of its output, the batch among them.
-        activation: a name of ``ACTIVATIONS``.
+        activation: a name of ``ACTIVATIONS``; None for a block that ends with the normalization.
         placement: the normalization stands "before" the activation or "after" it.
 
     Raises:
         UsageError: no normalization, activation or placement of that name.
     """
-    if activation not in ACTIVATIONS:
+    if activation is not None and activation not in ACTIVATIONS:
         raise UsageError(f"there is no activation {activation!r}; {nearest(activation, list(ACTIVATIONS))}")
     if placement not in PLACEMENTS:
         raise UsageError(f"there is no placement {placement!r}; {nearest(placement, list(PLACEMENTS))}")
     chosen = normalization(norm)
-    nonlinearity = ACTIVATIONS[activation]()
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        linear=linear,
-        norm=chosen.build(features, ndim),
-        activation=nonlinearity if chosen.activation is None else chosen.activation(nonlinearity),
-    )
+    layers: OrderedDict[str, nn.Module] = OrderedDict(linear=linear, norm=chosen.build(features, ndim))
+    if activation is not None:
+        nonlinearity = ACTIVATIONS[activation]()
+        layers["activation"] = nonlinearity if chosen.activation is None else chosen.activation(nonlinearity)
     if placement == "after":
         layers.move_to_end("norm")
     return Block(layers, chosen)
@@ -97,7 +97,7 @@ def output(features: int, outputs: int, *, bias: bool = True) -> nn.Sequential:
 
 
 def fully_connected(
-    widths: Sequence[int], norm: str, activation: str, *, bias: bool = True
+    widths: Sequence[int], norm: str, activation: str, *, bias: bool = True, placement: str = "before"
 ) -> OrderedDict[str, nn.Module]:
     """Blocks fc1, fc2, ... through ``widths`` = (inputs, hidden..., outputs); the last is the output layer.
 
@@ -105,26 +105,33 @@ def fully_connected(
         UsageError: a width is not a positive whole number.
     """
     for width in widths:
-        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        if not _positive(width):
             raise UsageError(f"layer widths have to be positive whole numbers, got {width!r} in {list(widths)}")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(len(widths) - 2):
         linear = nn.Linear(widths[i], widths[i + 1], bias=bias)
-        layers[f"fc{i + 1}"] = block(linear, norm, widths[i + 1], 2, activation)
+        layers[f"fc{i + 1}"] = block(linear, norm, widths[i + 1], 2, activation, placement=placement)
     layers[f"fc{len(widths) - 1}"] = output(widths[-2], widths[-1], bias=bias)
     return layers
 
 
 def convolutions(
-    channels: int, plan: Sequence[int | str], norm: str, activation: str
+    channels: int, plan: Sequence[Planned], norm: str, activation: str, *, placement: str = "before"
 ) -> tuple[OrderedDict[str, nn.Module], int]:
-    """Blocks conv1, conv2, ... of 3x3 convolutions (stride 1, padding 1), with 2x2 max pools at each "M".
+    """Blocks conv1, conv2, ... of convolutions with stride 1 and equal size, with 2x2 max pools at each "M".
+
+    Args:
+        channels: of the input.
+        plan: a number of channels, convolved 3x3; (channels, kernel) for another odd kernel; "M" for a pool.
+        norm: the normalization of each convolution.
+        activation: a name of ``ACTIVATIONS``.
+        placement: of the normalization, "before" or "after" the activation.
 
     Returns:
         The layers, in which pools are pool1, pool2, ..., and the channels that leave the last.
 
     Raises:
-        UsageError: an entry of the plan is neither a positive number of channels nor "M".
+        UsageError: an entry of the plan is none of these.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     convolved = pooled = 0
@@ -132,14 +139,22 @@ def convolutions(
         if entry == "M":
             pooled += 1
             layers[f"pool{pooled}"] = nn.MaxPool2d(2)
-        elif isinstance(entry, int) and not isinstance(entry, bool) and entry > 0:
-            convolved += 1
-            linear = nn.Conv2d(channels, entry, 3, padding=1)
-            layers[f"conv{convolved}"] = block(linear, norm, entry, 4, activation)
-            channels = entry
-        else:
-            raise UsageError(f"channels are positive whole numbers and 'M' (a pool), got {entry!r} in {list(plan)}")
+            continue
+        features, kernel = entry if isinstance(entry, (tuple, list)) and len(entry) == 2 else (entry, 3)
+        if not _positive(features) or not _positive(kernel) or kernel % 2 == 0:
+            raise UsageError(
+                f"channels are positive whole numbers, pairs of one and an odd kernel, and 'M' (a pool), got {entry!r} "
+                f"in {list(plan)}"
+            )
+        convolved += 1
+        linear = nn.Conv2d(channels, features, kernel, padding=kernel // 2)
+        layers[f"conv{convolved}"] = block(linear, norm, features, 4, activation, placement=placement)
+        channels = features
     return layers, channels
+
+
+def _positive(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def image_shape(input_shape: Sequence[int], smallest: int, why: str) -> tuple[int, int, int]:

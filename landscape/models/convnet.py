@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from landscape.errors import UsageError
-from landscape.models.blocks import convolutions, image_shape, initialized, output
+from landscape.models.blocks import Planned, convolutions, image_shape, initialized, output
 
 
 def convnet(
@@ -16,11 +16,12 @@ def convnet(
     output_size: int,
     norm: str = "none",
     seed: int = 0,
-    channels: Sequence[int | str] = (16, 16, "M", 32, 32, "M", 64, 64),
+    channels: Sequence[Planned] = (16, 16, "M", 32, 32, "M", 64, 64),
     activation: str = "relu",
+    placement: str = "before",
     init: str = "he",
 ) -> nn.Module:
-    """3x3 convolutions with 2x2 max pools, global average pooling and a linear output layer.
+    """Convolutions with 2x2 max pools, global average pooling and a linear output layer.
 
     The default trains on 8x8 digits with and without batch normalization, where a VGG doesn't: two pools
     leave 2x2 positions, five would leave none.
@@ -30,8 +31,9 @@ def convnet(
         output_size: number of outputs.
         norm: the normalization after each convolution.
         seed: of the initial weights.
-        channels: output channels of each convolution; "M" is a 2x2 max pool.
+        channels: output channels of each 3x3 convolution, or [channels, kernel]; "M" is a 2x2 max pool.
         activation: "relu", "tanh", "sigmoid" or "identity".
+        placement: the normalization stands "before" the activation or "after" it.
         init: "he", "glorot" or "lecun".
 
     Raises:
@@ -41,7 +43,7 @@ def convnet(
         raise UsageError(f"channels is a list of numbers and 'M', as in [16, 'M', 32], got {channels!r}")
     pools = sum(entry == "M" for entry in channels)
     colours, _, _ = image_shape(input_shape, 2**pools, f"its {pools} pools halve each side and would leave nothing")
-    layers, features = convolutions(colours, channels, norm, activation)
+    layers, features = convolutions(colours, channels, norm, activation, placement=placement)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     layers["fc1"] = output(features, output_size)

@@ -20,6 +20,7 @@ def mlp(
     seed: int = 0,
     hidden: Sequence[int] = (128, 128),
     activation: str = "relu",
+    placement: str = "before",
     init: str = "he",
 ) -> nn.Module:
     """A multi-layer perceptron: flatten, then blocks fc1, fc2, ... and an output layer.
@@ -31,6 +32,7 @@ def mlp(
         seed: of the initial weights.
         hidden: widths of the hidden layers; none gives a linear model.
         activation: "relu", "tanh", "sigmoid" or "identity".
+        placement: the normalization stands "before" the activation or "after" it.
         init: "he", "glorot" or "lecun".
 
     Raises:
@@ -38,5 +40,5 @@ def mlp(
     """
     if not isinstance(hidden, (list, tuple)):
         raise UsageError(f"hidden is a list of widths, as in [128, 128], got {hidden!r}")
-    layers = fully_connected([math.prod(input_shape), *hidden, output_size], norm, activation)
+    layers = fully_connected([math.prod(input_shape), *hidden, output_size], norm, activation, placement=placement)
     return initialized(nn.Sequential(OrderedDict(flatten=nn.Flatten(), **layers)), init, seed)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from torch import nn
 
 from landscape.errors import UsageError, nearest
-from landscape.models.blocks import convolutions, fully_connected, image_shape, initialized
+from landscape.models.blocks import Planned, convolutions, fully_connected, image_shape, initialized
 
-# Table 1 of arXiv 1409.1556; C, which has 1x1 convolutions, is left out.
-CONFIGURATIONS: dict[str, tuple[int | str, ...]] = {
+# Table 1 of arXiv 1409.1556; (256, 1) is a 1x1 convolution.
+CONFIGURATIONS: dict[str, tuple[Planned, ...]] = {
     "A": (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
     "B": (64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
+    "C": (64, 64, "M", 128, 128, "M", 256, 256, (256, 1), "M", *(512, 512, (512, 1), "M") * 2),
     "D": (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"),
     "E": (64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", *[512] * 4, "M"),
 }
@@ -27,9 +28,10 @@ def vgg(
     configuration: str = "A",
     width: int = 1,
     activation: str = "relu",
+    placement: str = "before",
     init: str = "he",
 ) -> nn.Module:
-    """VGG-A, B, D or E with the classifier FC 512-512-outputs that is usual on 32x32 images.
+    """VGG-A to VGG-E with the classifier FC 512-512-outputs that is usual on 32x32 images.
 
     Five pools take 32x32 to 1x1; what a larger image leaves is averaged to 1x1. No dropout. Hidden
     layers of the classifier are normalized too; the output layer is not.
@@ -39,9 +41,10 @@ def vgg(
         output_size: number of outputs.
         norm: the normalization after each convolution and each hidden layer.
         seed: of the initial weights.
-        configuration: "A" (8 convolutions), "B" (10), "D" (13) or "E" (16).
+        configuration: "A" (8 convolutions), "B" (10), "C" (13, three of them 1x1), "D" (13) or "E" (16).
         width: divides all channels and the classifier's 512, e.g. 8 for a narrow network; a power of two up to 64.
         activation: "relu", "tanh", "sigmoid" or "identity".
+        placement: the normalization stands "before" the activation or "after" it.
         init: "he", "glorot" or "lecun".
 
     Raises:
@@ -54,9 +57,17 @@ def vgg(
     colours, _, _ = image_shape(
         input_shape, 32, "its five pools halve each side and would leave nothing; use convnet for small images"
     )
-    plan = [entry // width if isinstance(entry, int) else entry for entry in CONFIGURATIONS[configuration]]
-    layers, features = convolutions(colours, plan, norm, activation)
+    plan = [_narrowed(entry, width) for entry in CONFIGURATIONS[configuration]]
+    layers, features = convolutions(colours, plan, norm, activation, placement=placement)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers.update(fully_connected([features, 512 // width, 512 // width, output_size], norm, activation))
+    widths = [features, 512 // width, 512 // width, output_size]
+    layers.update(fully_connected(widths, norm, activation, placement=placement))
     return initialized(nn.Sequential(layers), init, seed)
+
+
+def _narrowed(entry: Planned, width: int) -> Planned:
+    """An entry of a plan with its channels divided by ``width``."""
+    if isinstance(entry, str):
+        return entry
+    return entry // width if isinstance(entry, int) else (entry[0] // width, entry[1])

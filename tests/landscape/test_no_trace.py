@@ -13,12 +13,21 @@ from landscape.models import MODELS, build_model
 from landscape.normalization import NORMALIZATIONS
 from landscape.probes import PROBES
 
-SHAPES = {"convnet": (1, 8, 8), "vgg": (3, 32, 32), "deep_linear": (10,), "mlp": (12,)}
+SHAPES = {
+    "convnet": (1, 8, 8),
+    "vgg": (3, 32, 32),
+    "deep_linear": (10,),
+    "mlp": (12,),
+    "lenet": (1, 12, 12),
+    "resnet": (1, 4, 4),
+}
 SMALL = {
     "convnet": {"channels": (4, "M", 8)},
     "vgg": {"width": 32},
     "deep_linear": {"layers": 5},
     "mlp": {"hidden": (8, 8)},
+    "lenet": {},
+    "resnet": {"depth": 8, "width": 16, "option": "B"},
 }
 
 
