@@ -22,6 +22,8 @@ from landscape.probes.curvature import gradient_curvature
 from landscape.probes.gradient_path import GradientPath, gradient_path
 from landscape.probes.theorems import TheoremBounds, theorem_bounds
 from landscape.probes.updates import LayerUpdates, layer_updates
+from landscape.recording import Sink
+from landscape.schedules import Budget, Logarithmic, Schedule
 
 __version__ = "0.1.0"
 
@@ -29,17 +31,21 @@ __all__ = [
     "ActivationShift",
     "ActivationStatistics",
     "Batches",
+    "Budget",
     "CovariateShift",
     "DataError",
     "GradientPath",
     "LandscapeError",
     "LayerUpdates",
+    "Logarithmic",
     "Measurement",
     "Moment",
     "Observer",
     "Probe",
     "ProbeError",
+    "Schedule",
     "Scheduled",
+    "Sink",
     "StoreError",
     "TheoremBounds",
     "UsageError",

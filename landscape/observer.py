@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,10 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from landscape.errors import UsageError
-from landscape.objective import Batch, LossFunction, Objective
-from landscape.preserve import preserved
+from landscape.errors import StoreError, UsageError
+from landscape.objective import Batch, Batches, LossFunction, Objective, batch_size
+from landscape.parameters import Parameters, Selection, only
+from landscape.precision import cast, in_dtype
+from landscape.preserve import preserved, unwrapped
 from landscape.probes import Measurement, Moment, Probe, build_probe
+from landscape.recording import RunFolder, Sink, study_of
+from landscape.schedules import Schedule, schedule
 from landscape.stepping import learning_rate
 from landscape.store import RunStore
 
@@ -32,38 +38,38 @@ class Scheduled:
 
     Attributes:
         probe: the probe.
-        every: measure every so many steps.
-        at: measure at these steps instead, if given.
+        every: measure every so many steps; or at these steps; or a ``Schedule``.
     """
 
     probe: Probe
-    every: int = 10
-    at: frozenset[int] | None = None
-
-    def due(self, step: int) -> bool:
-        """Whether to measure after ``step`` updates."""
-        return step % self.every == 0 if self.at is None else step in self.at
+    every: int | Iterable[int] | Schedule = 10
 
 
 class Observer(AbstractContextManager["Observer"]):
     """Measure the landscape while a model trains; the training is the same, bit for bit, with and without.
 
     ``step(batch)`` goes between ``loss.backward()`` and ``optimizer.step()``. ``watch(loader)`` needs the
-    optimizer and measures by itself, just before each ``optimizer.step()``.
+    optimizer and measures by itself, just before each ``optimizer.step()``, on the latest batch.
 
     Args:
         model: the model that is trained.
         loss_fn: ``loss_fn(model, batch) -> scalar``.
         probes: names of PROBES, probe objects, or ``Scheduled`` ones.
-        every: measure every so many steps, for probes that bring no schedule.
+        every: when to measure with probes that bring no schedule: every so many steps; at these steps (a
+            collection); or a schedule: ``Logarithmic()``, ``Budget(0.1)`` (at most 10 % of training time).
         optimizer: gives the learning rate (default step sizes) and the step of covariate_shift.
-        to: a folder, or an open ``RunStore``, to write measurements to as well.
+        to: where measurements go as well: a folder (a run folder, for ``landscape show``, ``report``, ``export``),
+            any ``Sink``, or several of them.
         batches: further named batches that probes use: "held-out", "full", "fixed".
+        parameters: restrict w to a name pattern or predicate (one block, LoRA).
+        dtype: measure on a copy of the model in this arithmetic (float32 for bfloat16 weights, say).
         seed: of the probes' own random directions.
-        strict: raise when a probe fails; otherwise it is recorded, warned about once, and left out from then on.
+        strict: raise when a probe or a sink fails; otherwise it is recorded, warned about once, and left out from
+            then on.
 
     Raises:
-        UsageError: an unknown probe, or ``every`` < 1.
+        UsageError: an unknown probe, ``every`` < 1, or ``parameters`` that match nothing.
+        ProbeError: no trainable parameters, or a model that can't be probed in one process on one device.
 
     >>> net = nn.Linear(2, 1)
     >>> sgd = torch.optim.SGD(net.parameters(), lr=0.1)
@@ -81,32 +87,44 @@ class Observer(AbstractContextManager["Observer"]):
         loss_fn: LossFunction,
         probes: Sequence[str | Probe | Scheduled],
         *,
-        every: int = 10,
+        every: int | Iterable[int] | Schedule = 10,
         optimizer: torch.optim.Optimizer | None = None,
-        to: RunStore | Path | str | None = None,
+        to: Sink | Path | str | list[Sink | Path | str] | None = None,
         batches: Mapping[str, Batch] | None = None,
+        parameters: Selection = None,
+        dtype: torch.dtype | None = None,
         seed: int = 0,
         strict: bool = False,
     ) -> None:
-        if every < 1:
-            raise UsageError(f"every={every}: measure every 1, 2, 3... steps")
+        self._device = Parameters(model, parameters).device
         self.model, self.loss_fn, self.optimizer = model, loss_fn, optimizer
-        self.probes = [self._scheduled(probe, every) for probe in probes]
-        self.batches, self.seed, self.strict = batches or {}, seed, strict
+        self.batches, self.parameters, self.dtype = batches or {}, parameters, dtype
+        self.seed, self.strict = seed, strict
+        common = schedule(every)
+        self.probes: dict[str, Probe] = {}
+        self._schedules: list[tuple[Schedule, list[str]]] = []
+        for probe in probes:
+            self._add(probe, common)
         self.steps = 0
         self.failures: dict[str, str] = {}
-        self._labels = _distinct([scheduled.probe.name for scheduled in self.probes])
-        self._store = RunStore(Path(to)) if isinstance(to, str | Path) else to
-        self._owns_store = isinstance(to, str | Path)
+        self._sinks = _sinks(to)
         self._rows: list[tuple[int, float | None, Measurement]] = []
-        self._form = ""
-        self._checked = False
+        self._form, self._checked = "", False
+        self._seconds: dict[str, float] = {}
 
-    @staticmethod
-    def _scheduled(probe: str | Probe | Scheduled, every: int) -> Scheduled:
-        if isinstance(probe, Scheduled):
-            return probe
-        return Scheduled(build_probe(probe) if isinstance(probe, str) else probe, every)
+    def _add(self, given: str | Probe | Scheduled, common: Schedule) -> None:
+        """A probe under its label, the second of a name as "name#2": one that fails leaves the others measuring."""
+        when = schedule(given.every) if isinstance(given, Scheduled) else common
+        probe = given.probe if isinstance(given, Scheduled) else given
+        probe = build_probe(probe) if isinstance(probe, str) else probe
+        count = sum(other.name == probe.name for other in self.probes.values())
+        label = f"{probe.name}#{count + 1}" if count else probe.name
+        self.probes[label] = probe
+        for known, labels in self._schedules:
+            if known is when:
+                labels.append(label)
+                return
+        self._schedules.append((when, [label]))
 
     def step(self, batch: Batch, *, also: Iterable[Measurement] = ()) -> None:
         """Measure what is due at this step, then count it.
@@ -157,74 +175,143 @@ class Observer(AbstractContextManager["Observer"]):
         return pd.DataFrame(rows, columns=columns)
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps done and what probes remember; goes into the user's own checkpoint."""
-        probes = [p.probe.state_dict() if hasattr(p.probe, "state_dict") else None for p in self.probes]
-        return {"steps": self.steps, "probes": probes, "failures": dict(self.failures)}
+        """Steps done, what probes remember and what schedules took; goes into the user's own checkpoint."""
+        return {
+            "steps": self.steps,
+            "probes": [_state_of(probe) for probe in self.probes.values()],
+            "schedules": [_state_of(when) for when, _ in self._schedules],
+            "failures": dict(self.failures),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state_dict``; measurements made before are in the run folder, not in the state."""
         self.steps, self.failures = state["steps"], dict(state["failures"])
-        for scheduled, kept in zip(self.probes, state["probes"], strict=True):
-            if kept is not None:
-                scheduled.probe.load_state_dict(kept)  # type: ignore[attr-defined]  # it had a state_dict
+        kept: Any = zip(
+            [*self.probes.values(), *(when for when, _ in self._schedules)],
+            [*state["probes"], *state["schedules"]],
+            strict=True,
+        )
+        for one, memory in kept:
+            if memory is not None:
+                one.load_state_dict(memory)
+
+    def close(self, *, finished: bool = True) -> None:
+        """Close the run folders that ``to`` named; a ``with`` block does it by itself.
+
+        Args:
+            finished: whether training came to its end; otherwise the run stays "interrupted".
+        """
+        if "began" in self._seconds:
+            self._seconds["seconds"] = time.perf_counter() - self._seconds.pop("began")
+            self._seconds["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        for sink in self._sinks:
+            if isinstance(sink, RunFolder):
+                sink.close(self.steps if finished else None, self._seconds)
+        self._seconds = {}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._owns_store and self._store is not None:
-            if kind is None:
-                self._store.finish()
-            self._store.close()
+        self.close(finished=kind is None)
 
     def _use(self, form: str) -> None:
         if self._form not in ("", form):
             raise UsageError("use either watch(loader) or step(batch), not both: each step would be measured twice")
         self._form = form
 
+    def _begin(self, batch: Batch) -> None:
+        """Before the first step of this process: run folders are opened."""
+        self._seconds = {"began": time.perf_counter(), "probe_seconds": 0.0}
+        folders = [sink for sink in self._sinks if isinstance(sink, RunFolder)]
+        if not folders:
+            return
+        full = self.batches.get("full")
+        study = study_of(
+            self.model,
+            self.optimizer,
+            list(self.probes),
+            batch_size=batch_size(batch),
+            full_batches=len(full) if isinstance(full, Batches) else 0,
+            seed=self.seed,
+        )
+        for folder in folders:
+            folder.begin(study, self.steps, self._device)
+
     def _measure(self, batch: Batch, also: Iterable[Measurement]) -> None:
+        if not self._seconds:
+            self._begin(batch)
         rows = list(also)
-        due = {
-            label: scheduled.probe
-            for label, scheduled in zip(self._labels, self.probes, strict=True)
-            if scheduled.due(self.steps) and label not in self.failures
-        }
         rate = learning_rate(self.optimizer)
-        if due:
-            if not self._checked:
-                self._check_repeatable(batch)
-            moment = Moment(
-                self.model, self.loss_fn, batch, self.steps, self.optimizer, rate, self.batches, seed=self.seed
-            )
-            for label, probe in due.items():
-                rows.extend(self._run(label, probe, moment))
+        for when, labels in self._schedules:
+            wanted = when.due(self.steps)
+            left = [label for label in labels if label not in self.failures]
+            if wanted and left:
+                start = time.perf_counter()
+                with self._moment(batch, rate) as moment:
+                    if not self._checked:
+                        self._check_repeatable(moment)
+                    for label in left:
+                        rows += self._run(label, moment)
+                seconds = time.perf_counter() - start
+                self._seconds["probe_seconds"] += seconds
+                if hasattr(when, "spent"):
+                    when.spent(self.steps, seconds)
         if rows:
-            if self._store is None or self._owns_store:
-                self._rows.extend((self.steps, rate, row) for row in rows)
-            if self._store is not None:
-                self._store.append(self.steps, rate, rows)
+            self._record(rate, rows)
         self.steps += 1
 
-    def _run(self, label: str, probe: Probe, moment: Moment) -> list[Measurement]:
+    @contextmanager
+    def _moment(self, batch: Batch, rate: float | None) -> Iterator[Moment]:
+        """What probes see: the model itself or its copy in another arithmetic, the chosen parameters trainable."""
+        model, optimizer, batches = self.model, self.optimizer, self.batches
+        if self.dtype is not None:
+            model, optimizer = in_dtype(unwrapped(model), optimizer, self.dtype)
+            batch = cast(batch, self.dtype)
+            batches = {name: cast(one, self.dtype) for name, one in batches.items()}
+        with only(model, self.parameters):
+            yield Moment(model, self.loss_fn, batch, self.steps, optimizer, rate, batches, seed=self.seed)
+
+    def _run(self, label: str, moment: Moment) -> list[Measurement]:
         if self.strict:
-            return list(probe.measure(moment))
+            return list(self.probes[label].measure(moment))
         try:
-            return list(probe.measure(moment))
+            return list(self.probes[label].measure(moment))
         except Exception as error:  # whatever a user's model throws must not stop the user's training
-            self.failures[label] = f"{type(error).__name__}: {error}"
-            warnings.warn(
-                f"probe {label!r} failed at step {moment.step} and is left out from now on: "
-                f"{self.failures[label]}. Training goes on; strict=True raises instead",
-                stacklevel=4,
-            )
+            self._failed(label, f"probe {label!r}", error)
             return []
 
-    def _check_repeatable(self, batch: Batch) -> None:
+    def _record(self, rate: float | None, rows: list[Measurement]) -> None:
+        if not any(isinstance(sink, RunStore) for sink in self._sinks):  # else they are read from there
+            self._rows.extend((self.steps, rate, row) for row in rows)
+        for sink in list(self._sinks):
+            try:
+                sink.append(self.steps, rate, rows)
+            except Exception as error:  # a full disk or a tracker that is down: the same
+                if self.strict:
+                    raise
+                self._sinks.remove(sink)
+                self._failed(type(sink).__name__, f"writing to {type(sink).__name__}", error)
+                if isinstance(sink, RunFolder):
+                    with suppress(StoreError):
+                        sink.close(None, {})
+
+    def _failed(self, label: str, what: str, error: Exception) -> None:
+        """Recorded, told once, left out from then on."""
+        self.failures[label] = f"{type(error).__name__}: {error}"
+        said = f"{what} failed at step {self.steps} and is left out from now on: {self.failures[label]}"
+        for sink in self._sinks:
+            if isinstance(sink, RunFolder):
+                with suppress(StoreError):  # the next append meets the same, and says so
+                    sink.note(said)
+        warnings.warn(f"{said}. Training goes on; strict=True raises instead", stacklevel=6)
+
+    def _check_repeatable(self, moment: Moment) -> None:
         """Evaluate twice: what differs is state that no snapshot could put back, and the user must know."""
         self._checked = True
-        with preserved(self.model) as snapshot, torch.no_grad():
+        with preserved(moment.model) as snapshot, torch.no_grad():
             try:
-                objective = Objective(self.model, self.loss_fn, snapshot)
-                first, second = objective.value(batch), objective.value(batch)
+                objective = Objective(moment.model, self.loss_fn, snapshot)
+                first, second = objective.value(moment.batch), objective.value(moment.batch)
             except Exception:  # the probe itself will meet the same error, and report it
                 if self.strict:
                     raise
@@ -238,8 +325,16 @@ class Observer(AbstractContextManager["Observer"]):
             )
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Probes by name, the second of a name as "name#2": one that fails leaves the others measuring."""
-    return [
-        name if names[:k].count(name) == 0 else f"{name}#{names[:k].count(name) + 1}" for k, name in enumerate(names)
-    ]
+def _sinks(to: Sink | Path | str | list[Sink | Path | str] | None) -> list[Sink]:
+    """The sinks that ``to`` means; a path is a run folder."""
+    if to is None:
+        return []
+    several = list(to) if isinstance(to, list | tuple) else [to]  # a list has an append too
+    for one in several:
+        if not isinstance(one, str | Path | Sink):
+            raise UsageError(f"to={one!r}: give a folder, or an object with append(step, learning_rate, measurements)")
+    return [RunFolder(one) if isinstance(one, str | Path) else one for one in several]
+
+
+def _state_of(one: object) -> Any:
+    return one.state_dict() if hasattr(one, "state_dict") else None

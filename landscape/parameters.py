@@ -7,7 +7,8 @@ The vector is kept as the list of its blocks (one per parameter, in ``named_para
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ _REFUSED = {
     "FullyShardedDataParallel": "its parameters are shards",
     "FSDPModule": "its parameters are shards",
     "DistributedDataParallel": "its gradients are synchronised between processes",
+    "DataParallel": "it copies its parameters to several devices",
 }
 
 
@@ -44,7 +46,7 @@ class Parameters:
     """
 
     def __init__(self, model: nn.Module, select: Selection = None) -> None:
-        _check(model)
+        refuse(model)
         trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         if not trainable:
             raise ProbeError(
@@ -164,6 +166,25 @@ def filter_norms(blocks: Sequence[Tensor]) -> Blocks:
     ]
 
 
+@contextmanager
+def only(model: nn.Module, select: Selection) -> Iterator[None]:
+    """Inside the block the trainable parameters of the model are those that ``select`` names.
+
+    >>> net = nn.Linear(2, 1)
+    >>> with only(net, "weight"):
+    ...     print(Parameters(net).names)
+    ['weight']
+    """
+    others = [p for name, p in model.named_parameters() if p.requires_grad and not matches(name, select)]
+    try:
+        for p in others:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for p in others:
+            p.requires_grad_(True)
+
+
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     if x.is_complex():  # two real numbers each
         x, y = torch.view_as_real(x.resolve_conj()), torch.view_as_real(y.resolve_conj())
@@ -186,7 +207,12 @@ def matches(name: str, select: Selection) -> bool:
     return fnmatch.fnmatchcase(name, select) if isinstance(select, str) else select(name)
 
 
-def _check(model: nn.Module) -> None:
+def refuse(model: nn.Module) -> None:
+    """Refuse what can't be measured in one process on one device.
+
+    Raises:
+        ProbeError: naming the wrapper, or the parameter.
+    """
     for module in model.modules():
         for cls in type(module).__mro__:
             if cls.__name__ in _REFUSED:

@@ -88,11 +88,13 @@ def _study(study: Study, manifest: Mapping[str, Any]) -> dict[str, str]:
         "arms": ", ".join(arms),
         "learning rates": f"{_listed(study.learning_rates)}; primary {study.primary_rate:g}",
         "seeds": ", ".join(str(seed) for seed in study.seeds),
-        "steps": str(study.steps),
+        "steps": str(study.steps or ""),  # 0: a training in a loop of one's own that has not ended
         "batch": "full batch" if study.batch_size is None else str(study.batch_size),
         "optimizer": _spec(study.optimizer),
         "full loss over": "all mini-batches" if study.full_batches is None else f"{study.full_batches} mini-batches",
     }
+    if study.full_batches == 0:
+        del found["full loss over"]
     return {key: value for key, value in found.items() if value}
 
 
@@ -116,9 +118,10 @@ def cost(folder: Folder) -> dict[str, str]:
         return sum(c.get(name, 0.0) for c, run in zip(costs, runs, strict=True) if study in (None, run.study.name))
 
     seconds = total("seconds")
-    found = {
-        "runs": str(len(runs)),
-        "forward+backward passes": f"{total('passes'):,.0f}",
+    found = {"runs": str(len(runs))}
+    if any("passes" in c for c in costs):  # a loop of one's own does not count them
+        found["forward+backward passes"] = f"{total('passes'):,.0f}"
+    found |= {
         "time of all runs": f"{duration(seconds)}; {duration(total('probe_seconds'))} of it probing",
     }
     if len(folder.experiment.studies) > 1:

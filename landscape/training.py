@@ -160,8 +160,7 @@ def _train(
 def _probes(run: Run) -> list[Scheduled]:
     specs = [spec for spec in run.study.probes if spec.arms is None or run.arm.label in spec.arms]
     return [
-        Scheduled(build_probe(spec.name, **spec.options), spec.every, None if spec.at is None else frozenset(spec.at))
-        for spec in specs
+        Scheduled(build_probe(spec.name, **spec.options), spec.every if spec.at is None else spec.at) for spec in specs
     ]
 
 

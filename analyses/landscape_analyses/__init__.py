@@ -19,5 +19,11 @@ def _pairs() -> Analysis:
     return PAIRS
 
 
+def _observed() -> Analysis:
+    from landscape_analyses.observed import OBSERVED
+
+    return OBSERVED
+
+
 #: The command line's name of an analysis -> a function that loads it.
-ANALYSES: dict[str, Callable[[], Analysis]] = {"santurkar": _santurkar, "pairs": _pairs}
+ANALYSES: dict[str, Callable[[], Analysis]] = {"santurkar": _santurkar, "pairs": _pairs, "observed": _observed}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from landscape_cli.options import debug_option, folder_argument, json_option
 from landscape_cli.output import print_json, print_table, print_verdicts, verdict_data
+
+if TYPE_CHECKING:
+    from landscape.store import RunProgress
 
 
 @click.command()
@@ -28,19 +32,25 @@ def show(folder: Path, as_json: bool) -> None:
     analysis, note = analysis_named(str(opened.manifest.get("analysis", "")))
     progress = opened.progress()
     if as_json:
-        verdicts = verdicts_of(analysis, opened)
+        decided = verdicts_of(analysis, opened)
         runs = [{"run": p.run.key, "status": p.status, "step": p.step, "reason": p.reason} for p in progress]
-        print_json({"runs": runs, "verdicts": [verdict_data(verdict) for verdict in verdicts]})
+        print_json({"runs": runs, "verdicts": [verdict_data(verdict) for verdict in decided]})
         return
     if note:
         click.echo(f"note: {note}", err=True)
-    rows = [
-        [p.run.key, p.status, "" if p.step is None else f"{p.step}/{p.run.study.steps}", p.reason] for p in progress
-    ]
+    rows = [[p.run.key, p.status, _step(p), p.reason] for p in progress]
     print_table(["run", "status", "step", "reason"], rows, "Runs")
     # After the table, which names the run that can't be read.
-    print_verdicts(verdicts_of(analysis, opened))
+    if verdicts := verdicts_of(analysis, opened):
+        print_verdicts(verdicts)
     counts = Counter(p.status for p in progress)
     click.echo(", ".join(f"{count} {status}" for status, count in counts.items()))
     for warning in opened.warnings:
         click.echo(f"note: {warning}", err=True)
+
+
+def _step(progress: RunProgress) -> str:
+    """How far a run is; a loop of somebody's own does not say how far it will go."""
+    if progress.step is None:
+        return ""
+    return f"{progress.step}/{progress.run.study.steps}" if progress.run.study.steps else str(progress.step)

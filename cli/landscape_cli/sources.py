@@ -86,6 +86,11 @@ def _preset(analysis: Analysis, preset: str | None) -> tuple[str, Experiment]:
 
     known = list(analysis.presets)
     used = preset or ("quick" if "quick" in known or not known else known[0])
+    if not known:
+        raise UsageError(
+            f"there is nothing to run in {analysis.name!r}: it draws what landscape.Observer(..., to=FOLDER) wrote; "
+            "look at that with `landscape show FOLDER` or `landscape report FOLDER`"
+        )
     if used not in analysis.presets:
         raise UsageError(f"analysis {analysis.name!r} has no preset {used!r}; {nearest(used, known)}")
     return used, analysis.presets[used]()

@@ -132,6 +132,15 @@ class RunStore:
                     connection.execute("ROLLBACK")
                 raise
 
+    def forget(self, step: int) -> None:
+        """Delete the measurements of this step and later ones, before a training is gone on with from here."""
+        connection = self._open()
+        with store_errors(self.path):
+            connection.execute("BEGIN IMMEDIATE")
+            for table in ("measurement", "array", "step"):
+                connection.execute(f"DELETE FROM {table} WHERE step >= ?", (step,))
+            connection.execute("COMMIT")
+
     def _series_of(self, connection: sqlite3.Connection, one: Measurement) -> int:
         key = (
             *(one.probe, one.version, one.variant, one.statistics, one.dtype),

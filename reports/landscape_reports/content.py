@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from landscape.analysis import Claim, Comparison, Figure, Interval, Report, Section, Verdict
-from landscape_reports.figures import caption, is_empty
+from landscape_reports.drawing import caption, is_empty
 from landscape_reports.formats import NOTHING, boundary, effect, fold, number, p_value, plain
 from landscape_reports.methods import RULE, false_holds
 from landscape_reports.tables import table_data

@@ -13,7 +13,7 @@ import matplotlib
 from landscape.analysis import Report
 from landscape.errors import LandscapeError
 from landscape_reports.content import Data, document
-from landscape_reports.figures import all_arms, all_figures, size_mm, svg
+from landscape_reports.drawing import all_arms, all_figures, size_mm, svg
 
 STANDARD: Final = "ua-1"
 """PDF/UA-1: tagged, titled, figures with words for those who can't see them."""

@@ -30,7 +30,7 @@ def _loop(observer, model, optimizer, batches):
 
 def test_schedules_and_the_tidy_frame(setting):
     model, optimizer, batches = setting
-    probes = ["gradient_path", landscape.Scheduled(PROBES["curvature"](), at=frozenset({0, 5}))]
+    probes = ["gradient_path", landscape.Scheduled(PROBES["curvature"](), {0, 5})]
     with landscape.Observer(model, _loss, probes, every=3, optimizer=optimizer) as obs:
         _loop(obs, model, optimizer, batches)
     frame = obs.frame()
@@ -130,15 +130,3 @@ def test_state_dict_resumes_steps_and_the_memory_of_probes(setting):
     frame = whole.frame()
     assert frame[frame.step >= 3].reset_index(drop=True).equals(second.frame())
     assert "shift_first" in set(frame.quantity)
-
-
-def test_to_a_folder_writes_what_the_frame_holds(setting, tmp_path):
-    from landscape.store import RunStore
-
-    model, optimizer, batches = setting
-    with landscape.Observer(model, _loss, ["gradient_path"], every=2, optimizer=optimizer, to=tmp_path / "run") as obs:
-        _loop(obs, model, optimizer, batches)
-    store = RunStore(tmp_path / "run")
-    assert store.status() == "finished"
-    stored = store.frame().sort_values(["step", "quantity", "index"]).value.tolist()
-    assert stored == obs.frame().sort_values(["step", "quantity", "index"]).value.tolist()

@@ -17,7 +17,7 @@ from report_fixture import INF, NAN, ODD, example, figures
 from landscape.analysis import Figure
 from landscape.errors import UsageError
 from landscape_reports import DRAWINGS, arm_style, draw, save_figures
-from landscape_reports.figures import all_arms, caption, svg
+from landscape_reports.drawing import all_arms, caption, svg
 from landscape_reports.theme import ARMS, OTHERS, WIDTH, arm_styles
 
 FIGURES = figures()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import matplotlib.figure
 import matplotlib.style
@@ -15,11 +15,25 @@ import numpy as np
 
 from landscape.analysis import Figure, Report
 from landscape.errors import StoreError, UsageError, nearest
+from landscape.overview import overview
 from landscape_reports.drawings import DRAWINGS
 from landscape_reports.panels import DIVERGED, NOT_MEASURED, finite
 from landscape_reports.theme import THEME, WIDTH, ArmStyle, arm_styles
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 NUMBERS = ("y", "low", "high", "value", "mean", "upper", "density")
+
+
+class Canvas(matplotlib.figure.Figure):
+    """A matplotlib figure that a notebook shows as the result of a cell, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with _theme():
+            self.savefig(buffer, format="png", dpi=144)
+        return buffer.getvalue()
 
 
 def draw(figure: Figure, arms: Sequence[str] = ()) -> matplotlib.figure.Figure:
@@ -40,13 +54,31 @@ def draw(figure: Figure, arms: Sequence[str] = ()) -> matplotlib.figure.Figure:
             f"figure {figure.name!r} has the unknown kind {figure.kind!r}; {nearest(figure.kind, list(DRAWINGS))}"
         )
     with _theme():
-        canvas = matplotlib.figure.Figure()
+        canvas = Canvas()
         if is_empty(figure):
             canvas.set_size_inches(WIDTH, 0.55)
             canvas.text(0.5, 0.5, NOT_MEASURED, ha="center", va="center", fontsize=9, color="#555555")
         else:
             DRAWINGS[figure.kind](canvas, figure.frame, figure.options, _styles(figure, arms))
     return canvas
+
+
+def figures(frame: pd.DataFrame) -> dict[str, matplotlib.figure.Figure]:
+    """Draw everything that probes measured: one or two figures per probe, by name.
+
+    In a notebook a figure that is the last line of a cell is shown; ``savefig`` writes it to a file.
+
+    Args:
+        frame: ``Observer.frame()``, or the table that ``landscape export`` writes.
+
+    >>> import landscape, torch
+    >>> net = torch.nn.Linear(2, 1)
+    >>> probe = landscape.Observer(net, lambda m, x: m(x).square().mean(), ["curvature"])
+    >>> probe.step(torch.ones(4, 2))
+    >>> list(figures(probe.frame()))
+    ['curvature']
+    """
+    return {figure.name: draw(figure) for figure in overview(frame)}
 
 
 def is_empty(figure: Figure) -> bool:
