@@ -17,21 +17,39 @@ from landscape.errors import UsageError, nearest
 from landscape.imports import is_reference, load_object
 from landscape.models.convnet import convnet
 from landscape.models.deep_linear import deep_linear
+from landscape.models.inception import inception
 from landscape.models.lenet import lenet
 from landscape.models.mlp import mlp
+from landscape.models.recurrent import recurrent
 from landscape.models.resnet import resnet
+from landscape.models.transformer import transformer
 from landscape.models.vgg import vgg
 from landscape.preserve import seeded
 from landscape.streams import stream_seed
 
-__all__ = ["MODELS", "build_model", "convnet", "deep_linear", "lenet", "mlp", "resnet", "vgg"]
+__all__ = [
+    "MODELS",
+    "build_model",
+    "convnet",
+    "deep_linear",
+    "inception",
+    "lenet",
+    "mlp",
+    "recurrent",
+    "resnet",
+    "transformer",
+    "vgg",
+]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "convnet": convnet,
     "deep_linear": deep_linear,
+    "inception": inception,
     "lenet": lenet,
     "mlp": mlp,
+    "recurrent": recurrent,
     "resnet": resnet,
+    "transformer": transformer,
     "vgg": vgg,
 }
 

@@ -176,6 +176,8 @@ def image_shape(input_shape: Sequence[int], smallest: int, why: str) -> tuple[in
 def initialized(model: nn.Module, init: str, seed: int) -> nn.Module:
     """Draw every linear and convolution weight from its own stream "weights/NAME"; set their biases to zero.
 
+    Embeddings are N(0, 1) under each initialization.
+
     A weight depends on (seed, its name, its shape, init) alone, so arms agree bit for bit on all that they share.
     Normalizations of weights act afterwards, on these weights.
 
@@ -185,7 +187,9 @@ def initialized(model: nn.Module, init: str, seed: int) -> nn.Module:
     if init not in INITS:
         raise UsageError(f"there is no initialization {init!r}; {nearest(init, list(INITS))}")
     for name, module in model.named_modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, generator=stream(seed, f"weights/{name}.weight"))
+        elif isinstance(module, (nn.Linear, nn.Conv2d)):
             INITS[init](module.weight, seed, f"weights/{name}.weight")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -25,6 +25,9 @@ SETTINGS = {
     "vgg": {"input_shape": (3, 32, 32), "output_size": 10, "width": 16},
     "lenet": {"input_shape": (1, 12, 12), "output_size": 10},
     "resnet": {"input_shape": (1, 8, 8), "output_size": 10, "depth": 8, "width": 2},
+    "inception": {"input_shape": (1, 8, 8), "output_size": 10, "channels": [4, "M", 8]},
+    "recurrent": {"input_shape": (3, 5), "output_size": 10, "hidden": 8},
+    "transformer": {"input_shape": (3, 5), "output_size": 10, "features": 16, "layers": 1},
 }
 PLAIN = ["mlp", "deep_linear", "convnet", "vgg", "lenet"]  # blocks one after the other
 ARMS = [name for name in NORMALIZATIONS if name != "none"]
@@ -330,7 +333,11 @@ def test_own_models_that_cant_be_used_are_refused(own):
     ("name", "settings", "message"),
     [
         ("vg", {}, r"no model 'vg'; did you mean 'vgg'\?"),
-        ("mlp", {"hiden": [3]}, r"no option 'hiden'; did you mean 'hidden'\? Known: hidden, activation, placement, init"),
+        (
+            "mlp",
+            {"hiden": [3]},
+            r"no option 'hiden'; did you mean 'hidden'\? Known: hidden, activation, placement, init",
+        ),
         ("mlp", {"norm": "bacth"}, "did you mean 'batch'"),
         ("mlp", {"activation": "rleu"}, "did you mean 'relu'"),
         ("mlp", {"init": "hee"}, "did you mean 'he'"),
@@ -353,6 +360,14 @@ def test_own_models_that_cant_be_used_are_refused(own):
         ("resnet", {"depth": 18}, "6n \\+ 2.*got 18"),
         ("resnet", {"width": 3}, "1, 2, 4, 8 or 16, got 3"),
         ("resnet", {"option": "C"}, "no shortcut option 'C'; known: A, B"),
+        ("inception", {"channels": ["M"]}, r"at least one, and 'M' \(a pool\), got \['M'\]"),
+        ("recurrent", {"cell": "lsmt"}, "did you mean 'lstm'"),
+        ("recurrent", {"hidden": 0}, "hidden has to be a positive whole number, got 0"),
+        ("recurrent", {"input_shape": (1, 8, 8)}, r"sequences, .*shape is \(1, 8, 8\); digit-rows"),
+        ("transformer", {"placement": "before"}, "no placement 'before'; known: pre, post"),
+        ("transformer", {"heads": 3}, "16 is no multiple of 3"),
+        ("transformer", {"task": "langauge"}, "did you mean 'language'"),
+        ("transformer", {"input_shape": (4,), "vocabulary": 0}, "number of different tokens, got 0"),
     ],
 )
 def test_wrong_settings_are_refused_with_the_way_out(name, settings, message):

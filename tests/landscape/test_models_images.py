@@ -100,3 +100,40 @@ def test_plain_and_residual_network_have_the_same_weights():
     residual, plain = (build_model("resnet", shortcut=s, **settings).state_dict() for s in (True, False))
     assert residual.keys() == plain.keys()
     assert all(torch.equal(residual[key], plain[key]) for key in plain)
+
+
+# --- inception --------------------------------------------------------------------------------------
+
+
+def test_inception_is_its_formula():
+    settings = {"input_shape": (1, 6, 6), "output_size": 4, "channels": [2, "M", 3], "activation": "sigmoid"}
+    model = build_model("inception", norm="batch", **settings).double()
+    w = dict(model.named_parameters())
+
+    def conv(a, name):
+        weight = w[f"{name}.linear.weight"]
+        return batch_norm(F.conv2d(a, weight, padding=weight.shape[2] // 2)).sigmoid()
+
+    x = torch.randn(3, 1, 6, 6, dtype=torch.float64)
+    a = conv(x, "conv1")
+    assert a.shape == (3, 8, 6, 6)
+    for module in ("mixed1", "mixed2"):
+        one = conv(a, f"{module}.branch1.conv1")
+        two = conv(conv(a, f"{module}.branch2.conv1"), f"{module}.branch2.conv2")
+        three = conv(conv(a, f"{module}.branch3.conv1"), f"{module}.branch3.conv2")
+        three = conv(three, f"{module}.branch3.conv3")
+        four = conv(F.avg_pool2d(a, 3, 1, 1), f"{module}.branch4.conv1")
+        a = torch.cat([one, two, three, four], 1)
+        if module == "mixed1":
+            a = F.max_pool2d(a, 2)
+    assert a.shape == (3, 12, 3, 3)
+    torch.testing.assert_close(model(x), a.mean((2, 3)) @ w["fc1.linear.weight"].T)
+
+
+def test_inceptions_parameters_by_hand():
+    def module(inputs, c):
+        one, three = c * inputs + c, 9 * c * c + c
+        return 4 * one + 3 * three
+
+    by_hand = 9 * 64 + 64 + module(64, 16) + module(64, 16) + module(64, 32) + module(128, 32) + 128 * 10 + 10
+    assert count(build_model("inception", input_shape=(1, 8, 8), output_size=10)) == by_hand

@@ -20,6 +20,9 @@ SHAPES = {
     "mlp": (12,),
     "lenet": (1, 12, 12),
     "resnet": (1, 4, 4),
+    "inception": (1, 4, 4),
+    "recurrent": (3, 5),
+    "transformer": (3, 5),
 }
 SMALL = {
     "convnet": {"channels": (4, "M", 8)},
@@ -28,6 +31,9 @@ SMALL = {
     "mlp": {"hidden": (8, 8)},
     "lenet": {},
     "resnet": {"depth": 8, "width": 16, "option": "B"},
+    "inception": {"channels": (2, "M", 2)},
+    "recurrent": {"hidden": 4, "layers": 1},
+    "transformer": {"features": 4, "heads": 2, "layers": 1},
 }
 
 

@@ -1,0 +1,144 @@
+"""Recurrent networks: plain, LSTM and GRU, with the normalization of what goes from input to hidden state."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import UsageError, nearest
+from landscape.models.blocks import block, initialized, output
+from landscape.models.sequences import Normalized, Setting, by_steps, mapped, outputs, setting
+
+State = tuple[Tensor, ...]  # the hidden state h, and an LSTM's cell state c; each (N, H)
+
+
+def _rnn(a: Tensor, b: Tensor, state: State) -> State:
+    return ((a + b).tanh(),)
+
+
+def _lstm(a: Tensor, b: Tensor, state: State) -> State:
+    i, f, g, o = (a + b).chunk(4, dim=1)
+    c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def _gru(a: Tensor, b: Tensor, state: State) -> State:
+    (r, z, n), (hidden_r, hidden_z, hidden_n) = a.chunk(3, dim=1), b.chunk(3, dim=1)
+    r, z = (r + hidden_r).sigmoid(), (z + hidden_z).sigmoid()
+    n = (n + r * hidden_n).tanh()
+    return (n + z * (state[0] - n),)
+
+
+# Gates, in torch's order; tensors in the state; the step from a = W x + b and b = U h to the next state.
+CELLS: dict[str, tuple[int, int, Callable[[Tensor, Tensor, State], State]]] = {
+    "rnn": (1, 1, _rnn),
+    "lstm": (4, 2, _lstm),
+    "gru": (3, 1, _gru),
+}
+
+
+class Layer(Normalized):
+    """h_t = cell(norm(W x_t + b), U h_{t-1}) from h_0 = 0; children ``norm``, ``input`` and ``hidden``."""
+
+    def __init__(self, name: str, cell: str, inputs: int, hidden: int, steps: int) -> None:
+        self.gates, self.tensors, self.cell = CELLS[cell]
+        super().__init__(name, self.gates * hidden, steps)
+        self.input = mapped(nn.Linear(inputs, self.gates * hidden), name)
+        self.hidden = mapped(nn.Linear(hidden, self.gates * hidden, bias=False), name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N T, F) to the hidden states (N T, H)."""
+        a = by_steps(self.normalize(self.input(x)), self.steps)  # (N, T, gates H), before the recurrence
+        state: State = (a.new_zeros(len(a), a.shape[2] // self.gates),) * self.tensors
+        states = []
+        for step in range(self.steps):
+            state = self.cell(a[:, step], self.hidden(state[0]), state)
+            states.append(state[0])
+        return torch.stack(states, dim=1).flatten(0, 1)
+
+
+class Recurrent(nn.Module):
+    """Children ``embedding`` (of tokens), ``layers`` and ``output``."""
+
+    def __init__(self, setting: Setting, embedding: nn.Module, layers: nn.Module, last: nn.Module) -> None:
+        super().__init__()
+        self.setting = setting
+        self.embedding, self.layers, self.output = embedding, layers, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens (N, T) or vectors (N, T, F) to (N, C, T) in language, (N, C) in classification."""
+        y: Tensor = self.layers(self.embedding(x).flatten(0, 1))
+        if self.setting.task == "classification":
+            y = by_steps(y, self.setting.steps)[:, -1]
+        return outputs(self.output(y), self.setting)
+
+
+def recurrent(
+    *,
+    input_shape: Sequence[int],
+    output_size: int,
+    norm: str = "none",
+    seed: int = 0,
+    cell: str = "lstm",
+    layers: int = 2,
+    hidden: int = 64,
+    task: str | None = None,
+    vocabulary: int | None = None,
+    init: str = "glorot",
+) -> nn.Module:
+    """Layers of a plain recurrent network, an LSTM or a GRU, and a linear output layer.
+
+    The normalization is of W x_t + b, from input to hidden state, as in Laurent et al. 2016 (arXiv 1510.01378): all
+    steps are there before the recurrence begins, so statistics over all steps ("batch", their sequence-wise) and of
+    each step ("batch-per-step", their frame-wise) both exist. From hidden to hidden state, U h_{t-1}, nothing is
+    normalized but weights; the states of Cooijmans et al. 2017 and Ba et al. 2016 are not. All gates are one layer.
+
+    In "language" there are outputs at each step: (N, C, T), for torch's cross-entropy with targets (N, T); tokens are
+    embedded in ``hidden`` units. In "classification" they are those of the last step.
+
+    Args:
+        input_shape: (steps,) of tokens, or (steps, features) of vectors.
+        output_size: number of outputs, at each step or of each sequence.
+        norm: the normalization.
+        seed: of the initial weights.
+        cell: "rnn" (tanh), "lstm" or "gru", with torch's equations and one bias per unit.
+        layers: how many.
+        hidden: units of the state.
+        task: "language" or "classification"; None: language for tokens, classification for vectors.
+        vocabulary: how many different tokens; None: as many as outputs.
+        init: "glorot", "he" or "lecun".
+
+    Raises:
+        UsageError: the data are no sequences, an option is not valid, or the normalization acts by replacing the
+            activation function.
+
+    >>> net = recurrent(input_shape=(8, 8), output_size=10, cell="gru", norm="batch")
+    >>> net(torch.zeros(3, 8, 8)).shape
+    torch.Size([3, 10])
+    """
+    if cell not in CELLS:
+        raise UsageError(f"there is no cell {cell!r}; {nearest(str(cell), list(CELLS))}")
+    for name, value in (("layers", layers), ("hidden", hidden)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UsageError(f"{name} has to be a positive whole number, got {value!r}")
+    _refuse_activation(norm)
+    read = setting(input_shape, output_size, task, vocabulary)
+    embedding = read.embedding(hidden) if read.tokens else nn.Identity()
+    stack: OrderedDict[str, nn.Module] = OrderedDict(
+        (f"layer{k}", Layer(norm, cell, read.size if k == 1 and read.size else hidden, hidden, read.steps))
+        for k in range(1, layers + 1)
+    )
+    last = output(hidden, output_size)
+    return initialized(Recurrent(read, embedding, nn.Sequential(stack), last), init, seed)
+
+
+def _refuse_activation(norm: str) -> None:
+    """Refuse a normalization that replaces a tanh: those of a cell are part of its definition."""
+    if not isinstance(block(nn.Linear(8, 8), norm, 8, 2, "tanh").activation, nn.Tanh):
+        raise UsageError(
+            f"the normalization {norm!r} replaces the activation function, and those of a recurrent cell are part of "
+            "its definition: use one of activations or weights alone, as 'layer' or 'weight'"
+        )

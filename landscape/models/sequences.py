@@ -1,0 +1,119 @@
+"""What networks for sequences share: what goes in and comes out, and normalization token by token.
+
+A token is one position (time step) of one sequence. Activations are (N T, F), one row per token, so that each
+normalization sees tokens as it sees the samples of a fully connected network: "layer" and "rms" take the
+units of a token, "batch" takes a unit over all sequences and all positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from landscape.errors import UsageError, nearest
+from landscape.models.blocks import Block, block
+from landscape.normalization import normalization
+
+TASKS = ("language", "classification")
+PER_STEP = ("batch-per-step",)  # normalizations with statistics of their own at each position: they see (N, F, T)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a network for sequences takes and gives.
+
+    Attributes:
+        task: "language", an output at each position, or "classification", one for the sequence.
+        steps: positions T.
+        tokens: how many different tokens there are; 0 where inputs are vectors.
+        size: numbers in each vector; 0 where inputs are tokens.
+    """
+
+    task: str
+    steps: int
+    tokens: int
+    size: int
+
+    def embedding(self, features: int) -> nn.Module:
+        """The map of each token or vector to ``features`` units."""
+        return nn.Embedding(self.tokens, features) if self.tokens else nn.Linear(self.size, features)
+
+
+def setting(input_shape: Sequence[int], output_size: int, task: str | None, vocabulary: int | None) -> Setting:
+    """Read inputs (T,) as tokens and (T, F) as vectors.
+
+    Args:
+        input_shape: of one sample.
+        output_size: number of outputs at each position or of each sequence.
+        task: "language", "classification", or None: language for tokens, classification for vectors.
+        vocabulary: how many different tokens; None: as many as there are outputs.
+
+    Raises:
+        UsageError: the shape is neither, or an option is not valid.
+    """
+    if len(input_shape) not in (1, 2):
+        raise UsageError(
+            f"this network takes sequences, (steps,) of tokens or (steps, features), the data's shape is "
+            f"{tuple(input_shape)}; digit-rows has images row by row"
+        )
+    if task is None:
+        task = "language" if len(input_shape) == 1 else "classification"
+    if task not in TASKS:
+        raise UsageError(f"there is no task {task!r}; {nearest(str(task), list(TASKS))}")
+    if len(input_shape) == 2:
+        return Setting(task, input_shape[0], 0, input_shape[1])
+    tokens = output_size if vocabulary is None else vocabulary
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
+        raise UsageError(f"vocabulary is the number of different tokens, got {vocabulary!r}")
+    return Setting(task, input_shape[0], tokens, 0)
+
+
+def by_steps(x: Tensor, steps: int) -> Tensor:
+    """(N T, F) as (N, T, F)."""
+    return x.reshape(-1, steps, x.shape[-1])
+
+
+class Normalized(nn.Module):
+    """The normalization called ``name`` for tokens (N T, F) of ``features`` units; child ``norm``.
+
+    Raises:
+        UsageError: it acts over space, which a token has not.
+    """
+
+    def __init__(self, name: str, features: int, steps: int) -> None:
+        super().__init__()
+        entry = normalization(name)
+        self.per_step, self.steps = name in PER_STEP, steps
+        self.norm = entry.build(features, 3 if self.per_step else 2)
+        elsewhere = entry.linear is not None or entry.activation is not None
+        if isinstance(self.norm, nn.Identity) and name != "none" and not elsewhere:
+            raise UsageError(f"the normalization {name!r} is over {entry.over}: it has nothing to act on in one token")
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """(N T, F) to (N T, F)."""
+        if not self.per_step:
+            y: Tensor = self.norm(x)
+            return y
+        y = self.norm(by_steps(x, self.steps).transpose(1, 2))
+        return y.transpose(1, 2).flatten(0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N T, F) to (N T, F)."""
+        return self.normalize(x)
+
+
+def mapped(linear: nn.Linear, norm: str, activation: str | None = None) -> Block:
+    """A block without normalization of its outputs, for one that stands elsewhere or acts on weights."""
+    made = block(linear, norm, linear.out_features, 2, activation)
+    made.norm = nn.Identity()
+    entry = normalization(norm)
+    if entry.linear is None and entry.activation is None:
+        made.normalized_by = "none"
+    return made
+
+
+def outputs(logits: Tensor, setting: Setting) -> Tensor:
+    """(N T, C) as (N, C, T), where torch's cross-entropy has its classes; (N, C) as they are."""
+    return by_steps(logits, setting.steps).transpose(1, 2) if setting.task == "language" else logits
