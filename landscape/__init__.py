@@ -20,6 +20,8 @@ from landscape.probes.base import Measurement, Moment, Probe
 from landscape.probes.covariate_shift import CovariateShift, covariate_shift
 from landscape.probes.curvature import gradient_curvature
 from landscape.probes.gradient_path import GradientPath, gradient_path
+from landscape.probes.noise import GradientNoise, gradient_noise
+from landscape.probes.slices import LossSlice, loss_slice
 from landscape.probes.theorems import TheoremBounds, theorem_bounds
 from landscape.probes.updates import LayerUpdates, layer_updates
 from landscape.recording import Sink
@@ -34,10 +36,12 @@ __all__ = [
     "Budget",
     "CovariateShift",
     "DataError",
+    "GradientNoise",
     "GradientPath",
     "LandscapeError",
     "LayerUpdates",
     "Logarithmic",
+    "LossSlice",
     "Measurement",
     "Moment",
     "Observer",
@@ -54,9 +58,11 @@ __all__ = [
     "activation_statistics",
     "covariate_shift",
     "gradient_curvature",
+    "gradient_noise",
     "gradient_path",
     "is_probing",
     "layer_updates",
+    "loss_slice",
     "preserved",
     "theorem_bounds",
 ]

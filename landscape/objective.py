@@ -48,6 +48,27 @@ class Batches(Sequence[Batch]):
         return self.batches[index]
 
 
+def as_batches(batches: Batch) -> Batches:
+    """``Batches`` as they are, a list as several mini-batches, anything else as one.
+
+    Raises:
+        UsageError: a list of tensors, which could be several mini-batches or one ``[x, label]``.
+
+    >>> [len(as_batches(b)) for b in [(torch.zeros(4, 2), torch.zeros(4)), [(torch.zeros(4, 2), torch.zeros(4))] * 3]]
+    [1, 3]
+    """
+    if isinstance(batches, Batches):
+        return batches
+    if not isinstance(batches, list):
+        return Batches([batches], [1.0])
+    if any(isinstance(part, Tensor) for part in batches):
+        raise UsageError(
+            "a list of tensors could be several mini-batches or one [x, label]: pass Batches([...]) for several, "
+            "a tuple (x, label) for one"
+        )
+    return Batches(batches)
+
+
 def tensors_of(batch: Batch) -> Iterator[Tensor]:
     """Every tensor of a nest of dicts, lists, tuples and dataclasses, in order."""
     if isinstance(batch, Tensor):
@@ -141,6 +162,10 @@ class Objective:
     def value(self, batch: Batch) -> Tensor:
         """L alone, without a graph."""
         self.snapshot.rewind()
+        return self.value_as_it_stands(batch)
+
+    def value_as_it_stands(self, batch: Batch) -> Tensor:
+        """L alone, without a graph and without rewinding."""
         parts = batch if isinstance(batch, Batches) else Batches([batch], [1.0])
         with torch.no_grad():
             values = [

@@ -185,6 +185,14 @@ def only(model: nn.Module, select: Selection) -> Iterator[None]:
             p.requires_grad_(True)
 
 
+def filter_normalized(direction: Sequence[Tensor], weights: Sequence[Tensor]) -> Blocks:
+    """Each filter (row) of a direction scaled to the norm of the weight's; 1-D parameters zero (Li et al. 2018)."""
+    return [
+        x * (b / a) if x.ndim > 1 else torch.zeros_like(x)
+        for x, a, b in zip(direction, filter_norms(direction), filter_norms(weights), strict=True)
+    ]
+
+
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     if x.is_complex():  # two real numbers each
         x, y = torch.view_as_real(x.resolve_conj()), torch.view_as_real(y.resolve_conj())

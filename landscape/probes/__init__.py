@@ -10,6 +10,8 @@ from landscape.probes.base import Measurement, Moment, Probe
 from landscape.probes.covariate_shift import CovariateShiftProbe
 from landscape.probes.curvature import CurvatureProbe
 from landscape.probes.gradient_path import GradientPathProbe
+from landscape.probes.noise import GradientNoiseProbe
+from landscape.probes.slices import LossSliceProbe
 from landscape.probes.theorems import TheoremsProbe
 from landscape.probes.updates import UpdatesProbe
 
@@ -21,6 +23,8 @@ PROBES: dict[str, Callable[..., Probe]] = {
     "curvature": CurvatureProbe,
     "theorems": TheoremsProbe,
     "updates": UpdatesProbe,
+    "loss_slice": LossSliceProbe,
+    "gradient_noise": GradientNoiseProbe,
 }
 
 

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 
 from landscape.errors import UsageError, nearest
 from landscape.objective import Batch, LossFunction, Objective
-from landscape.parameters import Blocks, Parameters, Selection, dot, filter_norms, norm, norm_of_difference
+from landscape.parameters import (
+    Blocks,
+    Parameters,
+    Selection,
+    dot,
+    filter_normalized,
+    filter_norms,
+    norm,
+    norm_of_difference,
+)
 from landscape.preserve import Snapshot, preserved
 from landscape.probes.base import Measurement, Moment
 from landscape.stepping import learning_rate, next_parameters
@@ -291,10 +300,7 @@ def _direction(
         random = w.blocks(draws.to(w.tensors[0].dtype))
         if all(x.ndim < 2 for x in random):  # no filters to normalize by
             return [x * (norm(g) / norm(random)) for x in random], None
-        sizes, weights = filter_norms(random), filter_norms(start)
-        scaled = [
-            x * (b / a) if x.ndim > 1 else torch.zeros_like(x) for x, a, b in zip(random, sizes, weights, strict=True)
-        ]
+        scaled = filter_normalized(random, start)
         factor = norm(g) / norm(scaled)
         return [x * factor for x in scaled], None
     if direction == "scale-invariant":
