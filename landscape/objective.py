@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from landscape.preserve import Snapshot, set_statistics, unwrapped
 Batch = Any
 LossFunction = Callable[[nn.Module, Batch], Tensor]
 STATISTICS = ("batch", "running")
+_AS_IT_IS = nullcontext()
 
 
 class Batches(Sequence[Batch]):
@@ -132,11 +134,17 @@ class Objective:
         self.snapshot.rewind()
         return self.evaluate(batch)
 
-    def value_and_gradient(self, batch: Batch) -> tuple[Tensor, Blocks]:
-        """L and grad L at the present weights; ``Batches`` are averaged one after the other."""
+    def value_and_gradient(
+        self, batch: Batch, forward: AbstractContextManager[object] = _AS_IT_IS
+    ) -> tuple[Tensor, Blocks]:
+        """L and grad L at the present weights; ``Batches`` are averaged one after the other.
+
+        A single mini-batch's forward pass runs inside ``forward``.
+        """
         self.snapshot.rewind()
         if not isinstance(batch, Batches):
-            loss = self.evaluate(batch)
+            with forward:
+                loss = self.evaluate(batch)
             return loss.detach(), self.parameters.gradient(loss)
         total: Tensor | None = None
         mean: Blocks = []

@@ -198,8 +198,9 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
         x, y = torch.view_as_real(x.resolve_conj()), torch.view_as_real(y.resolve_conj())
     if x.requires_grad:
         return (x * y).sum()
+    x, y = x.reshape(-1), y.reshape(-1)
     wide = _wide(x.dtype)
-    product: Tensor = torch.dot(x.reshape(-1).to(wide), y.reshape(-1).to(wide))
+    product: Tensor = torch.dot(x, y) if x.dtype is wide is y.dtype else torch.dot(x.to(wide), y.to(wide))
     return product
 
 

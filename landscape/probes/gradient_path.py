@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from landscape.affine import SharedFirstLayer
 from landscape.errors import UsageError, nearest
 from landscape.objective import Batch, LossFunction, Objective
 from landscape.parameters import (
@@ -148,7 +149,8 @@ def gradient_path(
         UsageError: step sizes missing, negative or not finite; an unknown direction or statistics mode.
         ProbeError: nothing trainable, or a model that can't be moved in one process.
 
-    Cost: K + 1 forward+backward passes. Memory: w, v, one gradient and one pass's activations.
+    Cost: K + 1 forward+backward passes, less for a linear layer that the batch itself feeds: its product is
+    computed twice in all. Memory: w, v, one gradient, one pass's activations, and that layer's output twice.
 
     >>> w = nn.Linear(1, 1, bias=False)
     >>> quadratic = lambda model, batch: 3 * model.weight.square().sum() / 2
@@ -161,13 +163,16 @@ def gradient_path(
         objective = Objective(model, loss_fn, snapshot, select=parameters, statistics=statistics)
         w = objective.parameters
         start = [snapshot.value_of(p) for p in w.tensors]
-        loss0, g = objective.value_and_gradient(batch)
+        first = SharedFirstLayer(w.tensors, batch)
+        loss0, g = objective.value_and_gradient(batch, first)
         v, scale = _direction(direction, w, start, g, snapshot, optimizer, seed)
         if evaluate_on is not None:
             batch = evaluate_on
-            loss0, g = objective.value_and_gradient(batch)
+            first = SharedFirstLayer(w.tensors, batch)
+            loss0, g = objective.value_and_gradient(batch, first)
         return _sweep(
             objective,
+            first,
             batch,
             sizes,
             start,
@@ -181,6 +186,7 @@ def gradient_path(
 
 def _sweep(
     objective: Objective,
+    first: SharedFirstLayer,
     batch: Batch,
     sizes: list[float],
     start: Blocks,
@@ -197,7 +203,7 @@ def _sweep(
     losses, distances, cosines, norms = [], [], [], []
     for eta in sizes:
         objective.parameters.move(start, v, eta)
-        loss, h = objective.value_and_gradient(batch)
+        loss, h = objective.value_and_gradient(batch, first.at(v, eta))
         if scale is not None:
             h = [d * x for d, x in zip(scale, h, strict=True)]
         size = norm(h)

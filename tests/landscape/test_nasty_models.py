@@ -3,6 +3,7 @@
 import functools
 import gc
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -279,3 +280,18 @@ def test_gradients_that_a_scaler_still_holds_are_refused_by_name(batch, layers):
     net.zero_grad()
     (64 * _loss(net, batch)).backward()  # a sum over micro-batches
     assert list(build_probe("covariate_shift", layers=layers).measure(moment))
+
+
+@pytest.mark.parametrize("draws_before", [0, 1, 2])  # the second normal number of a pair waits outside the generator
+@pytest.mark.parametrize("draws_inside", [1, 2, 624])
+def test_numpys_legacy_generator_goes_on_where_it_was(draws_before, draws_inside):
+    np.random.seed(3)
+    np.random.standard_normal(draws_before)
+    expected = np.random.RandomState()
+    expected.set_state(np.random.get_state())
+    with preserved(nn.Linear(1, 1)) as snapshot:
+        inside = np.random.standard_normal(draws_inside)
+        snapshot.rewind()
+        again = np.random.standard_normal(draws_inside)
+    assert (inside == again).all()
+    assert (np.random.standard_normal(700) == expected.standard_normal(700)).all()

@@ -1,0 +1,141 @@
+r"""The first linear map of a network along a line of weights: two matrix products serve every point of it.
+
+A layer that is fed by the batch itself computes, at w - eta v,
+
+    x (W - eta V)^T + (b - eta c) = (x W^T + b) - eta (x V^T + c),
+
+and neither bracket depends on eta. In a multi-layer perceptron on flat images that product is most of the
+forward pass, so a sweep costs a quarter less. The two sides differ by the rounding of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from landscape.objective import Batch, Batches, tensors_of
+
+
+class _Combined(torch.autograd.Function):
+    """base - eta slope as the output of a linear map at the moved weights, with that map's derivatives."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor | None, x: Tensor, base: Tensor, slope: Tensor, eta: float
+    ) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.add(base, slope, alpha=-eta)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        g = gradients[0].reshape(-1, gradients[0].shape[-1])  # (samples, out)
+        weight = g.t() @ x.reshape(-1, x.shape[-1]) if ctx.needs_input_grad[0] else None
+        bias = g.sum(0) if ctx.needs_input_grad[1] else None
+        return weight, bias, None, None, None, None
+
+
+@dataclass
+class _Layer:
+    """A linear map met at the start of the line: its input, its output there, and its output's slope."""
+
+    weight: Tensor
+    bias: Tensor | None
+    x: Tensor
+    version: int
+    base: Tensor
+    slope: Tensor | None = None
+
+    def is_call(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+        """Whether this is the same map of the same, unchanged input."""
+        if weight is not self.weight or bias is not self.bias:
+            return False
+        return x.is_set_to(self.x) and x.dtype == self.x.dtype and x._version == self.version
+
+
+class SharedFirstLayer(TorchFunctionMode):
+    """Linear maps that the batch itself feeds, evaluated at the start of a line and combined along it.
+
+    As a context it notes them; ``at(direction, eta)`` is the context of an evaluation at w - eta v, in which
+    their products are not computed again. Taken only where both are the same function: a float32 or
+    float64 call of ``F.linear`` outside autocast, with a parameter as weight, on a tensor that shares
+    memory with the batch and was not written to in between. All else runs as it would.
+
+    Args:
+        parameters: the blocks of w.
+        batch: what the loss is evaluated on; for several batches nothing is noted.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], batch: Batch) -> None:
+        super().__init__()
+        self._block = {id(p): k for k, p in enumerate(parameters)}
+        inputs = () if isinstance(batch, Batches) else tensors_of(batch)
+        self._memory = {_memory(t) for t in inputs} - {None}
+        self._layers: list[_Layer] = []
+        self._direction: Sequence[Tensor] | None = None
+        self._eta = 0.0
+
+    def at(self, direction: Sequence[Tensor], eta: float) -> AbstractContextManager[object]:
+        """The context of an evaluation at w - eta v, with the same v at every call."""
+        self._direction, self._eta = direction, eta
+        return self if self._layers else nullcontext()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Calls of ``F.linear`` are looked at; every other call is made as it is."""
+        if func is F.linear and self._memory:
+            return self._linear(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if not self._is_shareable(input, weight, bias):
+            return F.linear(input, weight, bias)
+        layer = next((known for known in self._layers if known.is_call(input, weight, bias)), None)
+        if self._direction is None:
+            y = F.linear(input, weight, bias)
+            if layer is None:  # a copy of y: what comes next may write into it
+                self._layers.append(_Layer(weight, bias, input, input._version, y.detach().clone()))
+            return y
+        if layer is None:
+            return F.linear(input, weight, bias)
+        if layer.slope is None:
+            with torch.no_grad():
+                v, c = (None if p is None else self._moves(p) for p in (weight, bias))
+                assert v is not None
+                layer.slope = F.linear(input, v, c)
+        combined: Tensor = _Combined.apply(weight, bias, input, layer.base, layer.slope, self._eta)  # type: ignore[no-untyped-call]
+        return combined
+
+    def _moves(self, parameter: Tensor) -> Tensor | None:
+        """The block of the direction that moves a parameter; None for one that stays."""
+        assert self._direction is not None
+        k = self._block.get(id(parameter))
+        return None if k is None else self._direction[k]
+
+    def _is_shareable(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+        """Whether the map is affine along the line, on an input that is the same at each of its points."""
+        return (
+            id(weight) in self._block
+            and (bias is None or bias.is_leaf)  # a computed one may move in another way
+            and weight.dtype in (torch.float32, torch.float64)
+            and not x.requires_grad
+            and not x.is_inference()
+            and not torch.is_autocast_enabled(x.device.type)
+            and _memory(x) in self._memory
+        )
+
+
+def _memory(tensor: Tensor) -> int | None:
+    """Where a tensor's storage lies; None for one that has none of its own (sparse, batched by vmap)."""
+    try:
+        return tensor.untyped_storage().data_ptr() or None
+    except (RuntimeError, NotImplementedError):
+        return None

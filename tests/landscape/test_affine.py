@@ -1,0 +1,170 @@
+"""A first linear layer shared along a line: the same function to rounding, and left alone wherever it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import landscape
+from landscape.affine import SharedFirstLayer
+from landscape.objective import Batches
+
+ETAS = [0.01, 0.1, 1.0]
+
+
+def mlp(*, bias: bool = True, inplace: bool = False, inputs: int = 12) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [nn.Flatten(), nn.Linear(inputs, 8, bias=bias), nn.ReLU(inplace=inplace), nn.Linear(8, 3)]
+    return nn.Sequential(*layers).double()
+
+
+def batch_of(*shape: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64), torch.arange(shape[0]) % 3
+
+
+def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]).reshape(-1, 3), batch[1])
+
+
+class Count(torch.utils._python_dispatch.TorchDispatchMode):
+    """Matrix products that are really computed, by how many inputs they sum over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products: list[int] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            self.products.append(int(args[-2].shape[-1]))
+        return func(*args, **(kwargs or {}))
+
+
+def by_hand(model: nn.Module, loss_fn: Callable, batch, etas=ETAS) -> tuple[list[float], list[float]]:
+    """Loss and gradient distance with the weights really moved and every product computed."""
+    p = [q for q in model.parameters() if q.requires_grad]
+    start = [q.detach().clone() for q in p]
+    g = torch.autograd.grad(loss_fn(model, batch), p)
+    losses, distances = [], []
+    for eta in etas:
+        for q, w, v in zip(p, start, g, strict=True):
+            q.data = w - eta * v
+        loss = loss_fn(model, batch)
+        h = torch.autograd.grad(loss, p)
+        losses.append(float(loss.detach()))
+        distances.append(float(torch.cat([(a - b).flatten() for a, b in zip(h, g, strict=True)]).norm()))
+    for q, w in zip(p, start, strict=True):
+        q.data = w
+    return losses, distances
+
+
+def noted(model: nn.Module, loss_fn: Callable, batch) -> int:
+    """How many layers are shared along a line."""
+    first = SharedFirstLayer(list(model.parameters()), batch)
+    with first:
+        loss_fn(model, batch)
+    return len(first._layers)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("inplace", [True, False])
+def test_a_shared_first_layer_gives_what_moving_the_weights_gives(bias, inplace):
+    model, batch = mlp(bias=bias, inplace=inplace), batch_of(6, 3, 4)
+    losses, distances = by_hand(model, cross_entropy, batch)
+    assert noted(model, cross_entropy, batch) == 1
+    path = landscape.gradient_path(model, cross_entropy, batch, ETAS)
+    assert path.loss.tolist() == pytest.approx(losses, rel=1e-12)
+    assert path.gradient_distance.tolist() == pytest.approx(distances, rel=1e-10)
+
+
+def test_two_products_of_the_first_layer_serve_the_whole_sweep():
+    model, batch = mlp(), batch_of(6, 12)
+    with Count() as count:
+        landscape.gradient_path(model, cross_entropy, batch, ETAS)
+    forward = [inner for inner in count.products if inner == 12]  # the backward ones sum over 6 samples, 8 or 3 units
+    assert len(forward) == 2
+
+
+def test_sequences_several_uses_and_frozen_biases():
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    model[0].bias.requires_grad_(False)
+
+    def twice(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:  # the same layer on two inputs
+        x, y = batch
+        return cross_entropy(model, (x[:, :2].reshape(-1, 5), y.repeat_interleave(2))) + model(x[:, 2]).square().mean()
+
+    batch = batch_of(6, 3, 5)
+    losses, distances = by_hand(model, twice, batch)
+    path = landscape.gradient_path(model, twice, batch, ETAS)
+    assert path.loss.tolist() == pytest.approx(losses, rel=1e-12)
+    assert path.gradient_distance.tolist() == pytest.approx(distances, rel=1e-10)
+
+
+def test_a_weight_that_the_loss_also_penalizes_is_really_moved():
+    def penalized(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return cross_entropy(model, batch) + model[1].weight.pow(4).sum()
+
+    model, batch = mlp(), batch_of(6, 12)
+    losses, distances = by_hand(model, penalized, batch)
+    path = landscape.gradient_path(model, penalized, batch, ETAS)
+    assert path.loss.tolist() == pytest.approx(losses, rel=1e-12)
+    assert path.gradient_distance.tolist() == pytest.approx(distances, rel=1e-10)
+
+
+def dropped(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return cross_entropy(model, (nn.functional.dropout(batch[0], 0.5), batch[1]))
+
+
+def learned_input(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return cross_entropy(model, (batch[0].detach().requires_grad_(), batch[1]))
+
+
+def autocast(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return cross_entropy(model.float(), (batch[0].float(), batch[1]))
+
+
+def vmapped(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return nn.functional.cross_entropy(torch.func.vmap(lambda x: model(x[None])[0])(batch[0]), batch[1])
+
+
+@pytest.mark.parametrize("loss_fn", [dropped, learned_input, autocast, vmapped])
+def test_what_the_batch_does_not_feed_unchanged_is_not_shared(loss_fn):
+    assert noted(mlp(), loss_fn, batch_of(6, 12)) == 0
+
+
+def test_a_parametrized_weight_and_several_batches_are_not_shared():
+    model = mlp()
+    torch.nn.utils.parametrizations.weight_norm(model[1])
+    assert noted(model, cross_entropy, batch_of(6, 12)) == 0
+    several = Batches([batch_of(6, 12), batch_of(6, 12)])
+    assert noted(mlp(), lambda m, b: cross_entropy(m, b[0]), several) == 0
+
+
+def test_an_input_written_to_between_evaluations_is_computed_again():
+    model, (x, y) = mlp(), batch_of(6, 12)
+
+    def drifting(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:  # a user's bug, measured as it is
+        batch[0].mul_(1.5)
+        return cross_entropy(model, batch)
+
+    expected, _ = by_hand(model, drifting, (x.clone(), y))
+    path = landscape.gradient_path(model, drifting, (x.clone(), y), ETAS)
+    assert path.loss.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_held_out_evaluation_shares_that_batch():
+    model, batch, other = mlp(), batch_of(6, 12), (batch_of(6, 12)[0] + 1, batch_of(6, 12)[1])
+    p = list(model.parameters())
+    start = [q.detach().clone() for q in p]
+    g = torch.autograd.grad(cross_entropy(model, batch), p)
+    for q, w, v in zip(p, start, g, strict=True):
+        q.data = w - 0.1 * v
+    expected = float(cross_entropy(model, other).detach())
+    for q, w in zip(p, start, strict=True):
+        q.data = w
+    path = landscape.gradient_path(model, cross_entropy, batch, [0.1], evaluate_on=other)
+    assert float(path.loss[0]) == pytest.approx(expected, rel=1e-12)
