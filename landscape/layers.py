@@ -1,16 +1,19 @@
 """The layers of a model, in the order they are called, and which of them come before which.
 
-A layer is a module that owns a trainable tensor of two or more dimensions. "Before i" means its
+A layer is a module that owns a trainable tensor of two or more dimensions, its weight; where the weight is computed
+from such a tensor (weight or spectral normalization), that is the tensor that is trained. "Before i" means its
 ancestors in the forward graph: every parameter that the input of layer i depends on, so the norms
 and biases that follow a layer belong with it without being named. It is read off autograd's graph.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from landscape.errors import ProbeError
@@ -67,7 +70,7 @@ def trace_layers(objective: Objective, batch: Batch) -> tuple[list[Layer], str]:
     layers: list[Layer] = []
     earlier: frozenset[int] = frozenset()
     for module, roots in calls.items():
-        weights = [(name, p) for name, p in owned[module] if p.ndim > 1]
+        weights = [(name, p) for name, p in owned[module] if is_weight(module, name, p)]
         if weights:
             ancestors = earlier if hidden else frozenset(_reachable(roots)) & chosen
             layers.append(
@@ -98,6 +101,31 @@ def own_parameters(module: nn.Module, name: str) -> list[tuple[str, nn.Parameter
     if is_parametrized(module):
         own += [(n, p) for n, p in module.named_parameters() if n.startswith("parametrizations.")]
     return own
+
+
+def is_weight(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
+    """Whether one of a module's own parameters is a weight: of two or more dimensions, and no gain.
+
+    The gain g of torch's weight normalization, g v / ||v||, has as many dimensions as v, but is one number a unit.
+    """
+    _, _, rest = name.partition("parametrizations.")
+    tensor, _, own = rest.partition(".")
+    gain = own == "original0" and isinstance(_parametrization(module, tensor), _WeightNorm)
+    return parameter.ndim > 1 and not gain
+
+
+def public_name(name: str) -> str:
+    """A weight's name, the same in arms with and without a parametrization: "fc1.weight".
+
+    >>> public_name("fc1.parametrizations.weight.original1"), public_name("fc1.weight")
+    ('fc1.weight', 'fc1.weight')
+    """
+    return re.sub(r"parametrizations\.(\w+)\.original\d?$", r"\1", name)
+
+
+def _parametrization(module: nn.Module, tensor: str) -> nn.Module:
+    """The first thing that is done to a parametrized tensor."""
+    return module.get_submodule(f"parametrizations.{tensor}.0")
 
 
 def _reachable(roots: list[Any]) -> set[int]:

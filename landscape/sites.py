@@ -29,7 +29,8 @@ def collect(
 ) -> tuple[dict[tuple[str, str], list[Part]], str]:
     """The values at each (layer, site), as (units, samples) matrices, one per micro-batch."""
     names = {module: name.replace("_orig_mod.", "") for name, module in objective.model.named_modules()}
-    watched = [m for m, name in names.items() if _kinds(m, name) and _selected(name, layers)]
+    inside = {child for m in names if _said(m) for child in m.modules() if child is not m}
+    watched = [m for m, name in names.items() if _kinds(m, name) and _selected(name, layers) and m not in inside]
     found: dict[tuple[str, str], list[Part]] = {}
     parts = batch.batches if isinstance(batch, Batches) else [batch]
     objective.snapshot.rewind()
@@ -96,6 +97,8 @@ def _kinds(module: nn.Module, name: str) -> tuple[str, ...]:
     """Which sites a module offers: prefixes of site names."""
     if "parametrizations" in name.split("."):  # what flows there is a weight
         return ()
+    if _said(module):
+        return (f"{_said(module)} ",)
     if isinstance(module, _NONLINEAR):
         return ("nonlinearity ",)
     if "norm" in type(module).__name__.lower() and not any(True for _ in module.children()):
@@ -103,6 +106,12 @@ def _kinds(module: nn.Module, name: str) -> tuple[str, ...]:
     if any(p.ndim > 1 for _, p in own_parameters(module, name)):
         return ("",)
     return ()
+
+
+def _said(module: nn.Module) -> str:
+    """What a module of the normalizations here says it is, by its ``site``: "norm", "nonlinearity" or nothing."""
+    site = getattr(module, "site", "")
+    return site if site in ("norm", "nonlinearity") else ""
 
 
 #: Modules whose class says which axis holds the units, whatever the number of dimensions.
@@ -114,19 +123,28 @@ def _selected(name: str, layers: Sequence[str] | None) -> bool:
     return layers is None or any(name == layer or name.startswith(layer + ".") for layer in layers)
 
 
-def _slope(module: nn.Module, value: Tensor) -> Tensor:
-    """The elementwise derivative of a nonlinearity at its input."""
-    with torch.enable_grad():
-        x = value.detach().clone().requires_grad_()
-        y = module.forward(x.clone())
-        (slope,) = torch.autograd.grad(y.sum(), x)
+def _slope(module: nn.Module, value: Tensor) -> Tensor | None:
+    """The elementwise derivative of a nonlinearity at its input, without what it drops; None if it has none."""
+    if not getattr(module, "elementwise", True):
+        return None
+    training, module.training = module.training, False
+    try:
+        with torch.enable_grad():
+            x = value.detach().clone().requires_grad_()
+            y = module.forward(x.clone())
+            (slope,) = torch.autograd.grad(y.sum(), x)
+    finally:
+        module.training = training
     return slope
 
 
 def _units(module: nn.Module, value: Tensor) -> Tensor:
     """(N, C, ...) or (N, F) or (N, T, F) as (units, samples)."""
     name = type(module).__name__
-    if any(word in name for word in _CHANNELS_LAST):
+    said = getattr(module, "units_dim", None)
+    if isinstance(said, int) and value.ndim > 1:
+        axis = said
+    elif any(word in name for word in _CHANNELS_LAST):
         axis = value.ndim - 1
     else:
         channels = value.ndim > 3 or any(word in name for word in _CHANNELS_FIRST)

@@ -1,7 +1,8 @@
 """What the shipped networks are made of: blocks with the same names in every arm, and their initial weights.
 
-A block is ``linear, norm, activation``: the normalization sits before the activation unless asked otherwise. The linear
-map keeps its bias in every arm, also where a normalization makes it redundant by subtracting the mean: arms
+A block is ``linear, norm, activation``: the normalization sits before the activation unless asked otherwise. One of
+weights acts in ``linear`` and one that brings its own nonlinearity in ``activation``, with ``norm`` the identity. The
+linear map keeps its bias in every arm, also where a normalization makes it redundant by subtracting the mean: arms
 then share all parameters that any of them trains, and differ in the normalization's own only.
 """
 
@@ -49,6 +50,7 @@ class Block(nn.Sequential):
     """A normalized layer: children ``linear``, ``norm`` and ``activation``, in the order that they act."""
 
     linear: nn.Module
+    norm: nn.Module
 
     def __init__(self, layers: OrderedDict[str, nn.Module], norm: Normalization) -> None:
         super().__init__(layers)
@@ -85,7 +87,8 @@ def block(
     layers: OrderedDict[str, nn.Module] = OrderedDict(linear=linear, norm=chosen.build(features, ndim))
     if activation is not None:
         nonlinearity = ACTIVATIONS[activation]()
-        layers["activation"] = nonlinearity if chosen.activation is None else chosen.activation(nonlinearity)
+        own = chosen.activation
+        layers["activation"] = nonlinearity if own is None else own(nonlinearity, features, ndim)
     if placement == "after":
         layers.move_to_end("norm")
     return Block(layers, chosen)
@@ -173,7 +176,7 @@ def image_shape(input_shape: Sequence[int], smallest: int, why: str) -> tuple[in
     return channels, height, width
 
 
-def initialized(model: nn.Module, init: str, seed: int) -> nn.Module:
+def initialized(model: nn.Module, init: str | None, seed: int, default: str = "he") -> nn.Module:
     """Draw every linear and convolution weight from its own stream "weights/NAME"; set their biases to zero.
 
     Embeddings are N(0, 1) under each initialization.
@@ -181,19 +184,40 @@ def initialized(model: nn.Module, init: str, seed: int) -> nn.Module:
     A weight depends on (seed, its name, its shape, init) alone, so arms agree bit for bit on all that they share.
     Normalizations of weights act afterwards, on these weights.
 
+    Args:
+        model: the network, with plain layers.
+        init: a name of ``INITS``; None for the one that the network's normalization is defined with, else ``default``.
+        seed: of the weights.
+        default: the network's own initialization.
+
     Raises:
-        UsageError: no initialization of that name.
+        UsageError: no initialization of that name, or a normalization that acts nowhere in this network.
     """
-    if init not in INITS:
-        raise UsageError(f"there is no initialization {init!r}; {nearest(init, list(INITS))}")
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    _require_effect(blocks)
+    own = [normalization(block.normalized_by).init for block in blocks]
+    chosen = init if init is not None else next(filter(None, own), default)
+    if chosen not in INITS:
+        raise UsageError(f"there is no initialization {chosen!r}; {nearest(chosen, list(INITS))}")
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, generator=stream(seed, f"weights/{name}.weight"))
-        elif isinstance(module, (nn.Linear, nn.Conv2d)):
-            INITS[init](module.weight, seed, f"weights/{name}.weight")
+        elif isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            INITS[chosen](module.weight, seed, f"weights/{name}.weight")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    for module in model.modules():
-        if isinstance(module, Block):
-            module.normalize_weights()
+    for block in blocks:
+        block.normalize_weights()
     return model
+
+
+def _require_effect(blocks: Sequence[Block]) -> None:
+    """Refuse a network that a normalization leaves as it is, since it would be compared with itself."""
+    for name in {block.normalized_by for block in blocks} - {"none"}:
+        entry = normalization(name)
+        elsewhere = entry.linear is not None or entry.activation is not None or entry.init is not None
+        if not elsewhere and all(isinstance(b.norm, nn.Identity) for b in blocks if b.normalized_by == name):
+            raise UsageError(
+                f"the normalization {name!r} acts nowhere in this network: it is over {entry.over}, and needs "
+                f"{entry.needs}; use a convolutional network or another normalization"
+            )

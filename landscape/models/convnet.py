@@ -19,7 +19,7 @@ def convnet(
     channels: Sequence[Planned] = (16, 16, "M", 32, 32, "M", 64, 64),
     activation: str = "relu",
     placement: str = "before",
-    init: str = "he",
+    init: str | None = None,
 ) -> nn.Module:
     """Convolutions with 2x2 max pools, global average pooling and a linear output layer.
 
@@ -34,7 +34,7 @@ def convnet(
         channels: output channels of each 3x3 convolution, or [channels, kernel]; "M" is a 2x2 max pool.
         activation: "relu", "tanh", "sigmoid" or "identity".
         placement: the normalization stands "before" the activation or "after" it.
-        init: "he", "glorot" or "lecun".
+        init: "he", "glorot" or "lecun"; the normalization's own if None, else "he".
 
     Raises:
         UsageError: the data are no images or too small for the pools, or an option is not valid.
@@ -47,4 +47,4 @@ def convnet(
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     layers["fc1"] = output(features, output_size)
-    return initialized(nn.Sequential(layers), init, seed)
+    return initialized(nn.Sequential(layers), init, seed, "he")

@@ -21,7 +21,7 @@ def deep_linear(
     layers: int = 25,
     hidden: int = 10,
     bias: bool = False,
-    init: str = "glorot",
+    init: str | None = None,
 ) -> nn.Module:
     """W_25 ... W_1 x: blocks fc1 ... fc25, normalized after each but the last.
 
@@ -36,7 +36,7 @@ def deep_linear(
         layers: how many linear layers.
         hidden: width between them.
         bias: whether the layers have biases.
-        init: "glorot" (the paper's), "he" or "lecun".
+        init: "glorot", "he" or "lecun"; the normalization's own if None, else "glorot", the paper's.
 
     Raises:
         UsageError: fewer than one layer, a width that is not positive, or an unknown name.
@@ -45,4 +45,4 @@ def deep_linear(
         raise UsageError(f"a deep linear network has at least 1 layer, got layers = {layers!r}")
     widths = [math.prod(input_shape), *[hidden] * (layers - 1), output_size]
     blocks = fully_connected(widths, norm, "identity", bias=bias)
-    return initialized(nn.Sequential(OrderedDict(flatten=nn.Flatten(), **blocks)), init, seed)
+    return initialized(nn.Sequential(OrderedDict(flatten=nn.Flatten(), **blocks)), init, seed, "glorot")

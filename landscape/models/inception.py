@@ -41,7 +41,7 @@ def inception(
     channels: Sequence[int | str] = (16, 16, "M", 32, 32),
     activation: str = "relu",
     placement: str = "before",
-    init: str = "he",
+    init: str | None = None,
 ) -> nn.Module:
     """A 3x3 convolution, modules of four branches with 2x2 max pools, global average pool, linear output layer.
 
@@ -59,7 +59,7 @@ def inception(
             concatenates); "M" is a 2x2 max pool.
         activation: "relu", "tanh", "sigmoid" or "identity".
         placement: the normalization stands "before" the activation (the paper's) or "after" it.
-        init: "he", "glorot" or "lecun".
+        init: "he", "glorot" or "lecun"; the normalization's own if None, else "he".
 
     Raises:
         UsageError: the data are no images or too small for the pools, or an option is not valid.
@@ -92,4 +92,4 @@ def inception(
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     layers["fc1"] = output(features, output_size)
-    return initialized(nn.Sequential(layers), init, seed)
+    return initialized(nn.Sequential(layers), init, seed, "he")

@@ -18,7 +18,7 @@ def lenet(
     seed: int = 0,
     activation: str = "tanh",
     placement: str = "before",
-    init: str = "lecun",
+    init: str | None = None,
 ) -> nn.Module:
     """5x5 convolutions to 6 and 16 channels, each with a 2x2 average pool, then FC 120-84-outputs.
 
@@ -34,7 +34,7 @@ def lenet(
         seed: of the initial weights.
         activation: "tanh" (the paper's, unscaled), "relu", "sigmoid" or "identity".
         placement: the normalization stands "before" the activation or "after" it.
-        init: "lecun" (the paper's variance), "he" or "glorot".
+        init: "he", "glorot" or "lecun"; the normalization's own if None, else "lecun", the variance of the paper.
 
     Raises:
         UsageError: the data are no images or too small, or an option is not valid.
@@ -55,4 +55,4 @@ def lenet(
     layers["flatten"] = nn.Flatten()
     widths = [16 * sides[0] * sides[1], 120, 84, output_size]
     layers.update(fully_connected(widths, norm, activation, placement=placement))
-    return initialized(nn.Sequential(layers), init, seed)
+    return initialized(nn.Sequential(layers), init, seed, "lecun")

@@ -21,7 +21,7 @@ def mlp(
     hidden: Sequence[int] = (128, 128),
     activation: str = "relu",
     placement: str = "before",
-    init: str = "he",
+    init: str | None = None,
 ) -> nn.Module:
     """A multi-layer perceptron: flatten, then blocks fc1, fc2, ... and an output layer.
 
@@ -33,7 +33,7 @@ def mlp(
         hidden: widths of the hidden layers; none gives a linear model.
         activation: "relu", "tanh", "sigmoid" or "identity".
         placement: the normalization stands "before" the activation or "after" it.
-        init: "he", "glorot" or "lecun".
+        init: "he", "glorot" or "lecun"; the normalization's own if None, else "he".
 
     Raises:
         UsageError: an unknown name, or widths that are no list of positive whole numbers.
@@ -41,4 +41,4 @@ def mlp(
     if not isinstance(hidden, (list, tuple)):
         raise UsageError(f"hidden is a list of widths, as in [128, 128], got {hidden!r}")
     layers = fully_connected([math.prod(input_shape), *hidden, output_size], norm, activation, placement=placement)
-    return initialized(nn.Sequential(OrderedDict(flatten=nn.Flatten(), **layers)), init, seed)
+    return initialized(nn.Sequential(OrderedDict(flatten=nn.Flatten(), **layers)), init, seed, "he")

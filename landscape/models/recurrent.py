@@ -87,7 +87,7 @@ def recurrent(
     hidden: int = 64,
     task: str | None = None,
     vocabulary: int | None = None,
-    init: str = "glorot",
+    init: str | None = None,
 ) -> nn.Module:
     """Layers of a plain recurrent network, an LSTM or a GRU, and a linear output layer.
 
@@ -109,7 +109,7 @@ def recurrent(
         hidden: units of the state.
         task: "language" or "classification"; None: language for tokens, classification for vectors.
         vocabulary: how many different tokens; None: as many as outputs.
-        init: "glorot", "he" or "lecun".
+        init: "he", "glorot" or "lecun"; the normalization's own if None, else "glorot".
 
     Raises:
         UsageError: the data are no sequences, an option is not valid, or the normalization acts by replacing the
@@ -132,7 +132,7 @@ def recurrent(
         for k in range(1, layers + 1)
     )
     last = output(hidden, output_size)
-    return initialized(Recurrent(read, embedding, nn.Sequential(stack), last), init, seed)
+    return initialized(Recurrent(read, embedding, nn.Sequential(stack), last), init, seed, "glorot")
 
 
 def _refuse_activation(norm: str) -> None:

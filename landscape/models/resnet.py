@@ -59,7 +59,7 @@ def resnet(
     bias: bool = False,
     activation: str = "relu",
     placement: str = "before",
-    init: str = "he",
+    init: str | None = None,
 ) -> nn.Module:
     """ResNet-20, -32, -56, ...: one convolution, 3 stages of (depth - 2) / 6 units, average pool, linear output.
 
@@ -81,7 +81,7 @@ def resnet(
         activation: "relu", "tanh", "sigmoid" or "identity".
         placement: the normalization stands "before" the activation or "after" it; in a unit's second
             block the shortcut joins right before the activation.
-        init: "he", "glorot" or "lecun".
+        init: "he", "glorot" or "lecun"; the normalization's own if None, else "he".
 
     Raises:
         UsageError: the data are no images or too small, or an option is not valid.
@@ -123,4 +123,4 @@ def resnet(
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     layers["fc1"] = output(channels, output_size)
-    return initialized(nn.Sequential(layers), init, seed)
+    return initialized(nn.Sequential(layers), init, seed, "he")

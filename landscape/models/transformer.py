@@ -91,7 +91,7 @@ def transformer(
     task: str | None = None,
     vocabulary: int | None = None,
     activation: str = "relu",
-    init: str = "glorot",
+    init: str | None = None,
 ) -> nn.Module:
     """Layers of attention and a network F-4F-F, each in a residual sum with its normalization.
 
@@ -115,7 +115,7 @@ def transformer(
         task: "language" or "classification"; None: language for tokens, classification for vectors.
         vocabulary: how many different tokens; None: as many as outputs.
         activation: "relu", "tanh", "sigmoid" or "identity".
-        init: "glorot", "he" or "lecun".
+        init: "he", "glorot" or "lecun"; the normalization's own if None, else "glorot".
 
     Raises:
         UsageError: the data are no sequences, or an option is not valid.
@@ -145,4 +145,4 @@ def transformer(
 
     stack = nn.Sequential(OrderedDict((f"layer{number}", layer()) for number in range(1, layers + 1)))
     final = Normalized(norm, features, read.steps) if placement == "pre" else nn.Identity()
-    return initialized(Transformer(read, features, stack, final, output(features, output_size)), init, seed)
+    return initialized(Transformer(read, features, stack, final, output(features, output_size)), init, seed, "glorot")

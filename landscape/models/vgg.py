@@ -29,7 +29,7 @@ def vgg(
     width: int = 1,
     activation: str = "relu",
     placement: str = "before",
-    init: str = "he",
+    init: str | None = None,
 ) -> nn.Module:
     """VGG-A to VGG-E with the classifier FC 512-512-outputs that is usual on 32x32 images.
 
@@ -45,7 +45,7 @@ def vgg(
         width: divides all channels and the classifier's 512, e.g. 8 for a narrow network; a power of two up to 64.
         activation: "relu", "tanh", "sigmoid" or "identity".
         placement: the normalization stands "before" the activation or "after" it.
-        init: "he", "glorot" or "lecun".
+        init: "he", "glorot" or "lecun"; the normalization's own if None, else "he".
 
     Raises:
         UsageError: images below 32x32, or an option that is not valid.
@@ -63,7 +63,7 @@ def vgg(
     layers["flatten"] = nn.Flatten()
     widths = [features, 512 // width, 512 // width, output_size]
     layers.update(fully_connected(widths, norm, activation, placement=placement))
-    return initialized(nn.Sequential(layers), init, seed)
+    return initialized(nn.Sequential(layers), init, seed, "he")
 
 
 def _narrowed(entry: Planned, width: int) -> Planned:

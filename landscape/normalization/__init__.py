@@ -10,15 +10,31 @@ from collections.abc import Callable
 from landscape.errors import UsageError, nearest
 from landscape.normalization.base import Normalization
 from landscape.normalization.batch import BATCH, NONE
+from landscape.normalization.cosine import CENTERED_COSINE, COSINE
+from landscape.normalization.dynamic_tanh import DYNAMIC_TANH
+from landscape.normalization.evonorm import EVONORM_S0
+from landscape.normalization.filter_response import FILTER_RESPONSE
+from landscape.normalization.group import INSTANCE, group
 from landscape.normalization.layer import LAYER
+from landscape.normalization.layout import units_last
 from landscape.normalization.lp import LpNorm, lp
 from landscape.normalization.noisy import NOISE, NOISY_BATCH, Noise
+from landscape.normalization.propagation import NORM_PROPAGATION
+from landscape.normalization.renorm import BATCH_RENORM, renorm
+from landscape.normalization.rms import RMS
+from landscape.normalization.selu import SELU, selu
+from landscape.normalization.standardization import SCALED_WEIGHT_STANDARDIZATION, WEIGHT_STANDARDIZATION
+from landscape.normalization.steps import BATCH_PER_STEP
+from landscape.normalization.weights import SPECTRAL, WEIGHT
 
-__all__ = ["FAMILIES", "NORMALIZATIONS", "LpNorm", "Noise", "Normalization", "normalization"]
+__all__ = ["FAMILIES", "NORMALIZATIONS", "LpNorm", "Noise", "Normalization", "normalization", "units_last"]
 
 # Families with an argument: "lp:1" is FAMILIES["lp"]("1").
 FAMILIES: dict[str, Callable[[str], Normalization]] = {
+    "batch-renorm": renorm,
+    "group": group,
     "lp": lp,
+    "selu": selu,
 }
 
 NORMALIZATIONS: dict[str, Normalization] = {
@@ -29,7 +45,24 @@ NORMALIZATIONS: dict[str, Normalization] = {
     "lp:1": lp("1"),
     "lp:2": lp("2"),
     "lp:inf": lp("inf"),
+    "batch-renorm": BATCH_RENORM,
+    "batch-per-step": BATCH_PER_STEP,
     "layer": LAYER,
+    "instance": INSTANCE,
+    "group:8": group("8"),
+    "rms": RMS,
+    "filter-response": FILTER_RESPONSE,
+    "dynamic-tanh": DYNAMIC_TANH,
+    "evonorm-s0": EVONORM_S0,
+    "weight": WEIGHT,
+    "spectral": SPECTRAL,
+    "weight-standardization": WEIGHT_STANDARDIZATION,
+    "scaled-weight-standardization": SCALED_WEIGHT_STANDARDIZATION,
+    "cosine": COSINE,
+    "centered-cosine": CENTERED_COSINE,
+    "norm-propagation": NORM_PROPAGATION,
+    "selu": SELU,
+    "selu:0.05": selu("0.05"),
 }
 
 

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
+
+from landscape.errors import UsageError
+
+TWO_PER_UNIT = "at least 2 values per unit in training: batch size >= 2 (or space beyond 1x1)"
 
 
 @dataclass(frozen=True)
 class Normalization:
     """One normalization: of activations, of weights, or by activation function and initial weights.
 
+    Activations have their units on dimension 1: (N, F), sequences (N, F, T), images (N, C, H, W), volumes. For
+    sequences with the units last, (N, T, F), ``units_last`` wraps what ``build`` returns.
+
     Attributes:
         name: how it is asked for, e.g. "batch" or "lp:1".
         formula: what it computes, in the symbols of its source.
         source: where it is defined.
         over: what the statistics are taken over.
-        needs: what a training batch must have.
-        build: ``build(features, ndim) -> nn.Module`` for activations of ``ndim`` dimensions with
-            ``features`` units on dimension 1: 2 for (N, F), 3 for (N, C, L), 4 for (N, C, H, W).
-            ``nn.Identity()`` for one that does not act there.
+        needs: what a training batch must have; begins with "nothing" or "at least".
+        build: ``build(features, ndim) -> nn.Module`` for activations of ``ndim`` dimensions (2 to 5) with
+            ``features`` units. ``nn.Identity()`` for one that does not act there.
         linear: for a normalization of weights: takes a linear map or convolution with its initial weights and
             returns the one that stands in its place (the same module, parametrized, or another). None: as it is.
-        activation: takes the network's activation and returns the one that stands in its place, for
-            normalizations that bring or adjust the nonlinearity. None: as it is.
+        activation: ``activation(nonlinearity, features, ndim)`` takes the network's activation and returns the one
+            that stands in its place, for normalizations that bring or adjust the nonlinearity. None: as it is.
         init: the initial weights it is defined with, a name of the models' ``INITS``; None: the network's own.
+        held: what its backward pass treats as constant although it depends on weights or batch; "" for nothing.
+            With it a Hessian-vector product is that of the loss with these held.
     """
 
     name: str
@@ -35,5 +43,56 @@ class Normalization:
     needs: str
     build: Callable[[int, int], nn.Module]
     linear: Callable[[nn.Module], nn.Module] | None = None
-    activation: Callable[[nn.Module], nn.Module] | None = None
+    activation: Callable[[nn.Module, int, int], nn.Module] | None = None
     init: str | None = None
+    held: str = ""
+
+
+def identity(features: int, ndim: int) -> nn.Module:
+    """``build`` of what does not act on activations."""
+    return nn.Identity()
+
+
+def by_dimensions(classes: Mapping[int, Callable[[int], nn.Module]], features: int, ndim: int, what: str) -> nn.Module:
+    """The module of ``classes`` for activations of ``ndim`` dimensions.
+
+    Raises:
+        UsageError: there is none for so many.
+    """
+    if ndim not in classes:
+        *most, last = sorted(classes)
+        raise UsageError(
+            f"{what} is for activations of {', '.join(map(str, most))} or {last} dimensions, units on "
+            f"dimension 1, not {ndim}"
+        )
+    return classes[ndim](features)
+
+
+def per_unit(value: Tensor, y: Tensor) -> Tensor:
+    """``value`` (units,) in a shape that goes with activations ``y`` (N, units, ...)."""
+    return value.reshape(1, -1, *[1] * (y.ndim - 2))
+
+
+def require_two_values(module: nn.Module, y: Tensor) -> None:
+    """Refuse a training batch that has one value per unit, for modules with statistics per unit.
+
+    Raises:
+        UsageError: ``module`` is in training mode and ``y`` (N, units, ...) has one value per unit.
+    """
+    if module.training and y.numel() <= y.shape[1]:
+        raise UsageError(
+            f"{type(module).__name__} takes statistics over the batch and got one value per unit in training, "
+            f"shape {tuple(y.shape)}: use a batch of 2 or more, or a normalization within a sample ('layer')"
+        )
+
+
+def require_two_units(features: int, what: str) -> None:
+    """Refuse a sample of one unit, for statistics over the units of a sample.
+
+    Raises:
+        UsageError: there are fewer than two.
+    """
+    if features < 2:
+        raise UsageError(
+            f"{what} is over the units of a sample, and of {features} unit it leaves a constant: use 2 units or more"
+        )

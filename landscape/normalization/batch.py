@@ -1,28 +1,25 @@
-"""Batch normalization, and no normalization at all."""
+"""Batch normalization, and no normalization at all.
+
+``batch`` is torch's: in training the mean and biased variance of the batch, in eval running averages. One value per
+unit in training (batch size 1 without space) is refused by torch. (N, F): over the batch; sequences (N, F, T): over
+batch and steps; images: over batch and space. The data-dependent statistics make one sample's output depend on others.
+"""
 
 from __future__ import annotations
 
 from torch import nn
 
-from landscape.errors import UsageError
-from landscape.normalization.base import Normalization
-
-
-def _identity(features: int, ndim: int) -> nn.Module:
-    return nn.Identity()
+from landscape.normalization.base import TWO_PER_UNIT, Normalization, by_dimensions, identity
 
 
 def batch_norm(features: int, ndim: int) -> nn.Module:
     """torch's batch normalization for activations of ``ndim`` dimensions.
 
     Raises:
-        UsageError: ``ndim`` is not 2, 3 or 4.
+        UsageError: ``ndim`` is not 2, 3, 4 or 5.
     """
-    if ndim in (2, 3):
-        return nn.BatchNorm1d(features)
-    if ndim == 4:
-        return nn.BatchNorm2d(features)
-    raise UsageError(f"batch normalization is for activations of 2, 3 or 4 dimensions, not {ndim}")
+    classes = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+    return by_dimensions(classes, features, ndim, "batch normalization")
 
 
 NONE = Normalization(
@@ -31,7 +28,7 @@ NONE = Normalization(
     source="-",
     over="nothing",
     needs="nothing",
-    build=_identity,
+    build=identity,
 )
 
 BATCH = Normalization(
@@ -39,6 +36,6 @@ BATCH = Normalization(
     formula="z = gamma (y - mean) / sqrt(var + 1e-5) + beta",
     source="Ioffe & Szegedy 2015, arXiv 1502.03167",
     over="batch and space, per unit",
-    needs="at least 2 values per unit in training: batch size >= 2 (or space beyond 1x1)",
+    needs=TWO_PER_UNIT,
     build=batch_norm,
 )

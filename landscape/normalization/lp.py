@@ -14,6 +14,9 @@ lp:2 is not batch normalization: its norm^2 is var + mean^2, so a unit with a me
 of var / (var + mean^2) < 1. The two agree where pre-activations have no mean, as in a linear network on
 centred data. There, with Gaussian y, the output has a standard deviation of sqrt(pi/2) = 1.25 for p = 1, 1 for
 p = 2, and one that falls with the batch for p = inf (about 0.35 at 200 samples).
+
+One value per unit in training is refused. (N, F): over the batch; sequences: over batch and steps; images: over batch
+and space.
 """
 
 from __future__ import annotations
@@ -24,8 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UsageError
-from landscape.normalization.base import Normalization
-from landscape.normalization.noisy import require_two_values
+from landscape.normalization.base import TWO_PER_UNIT, Normalization, require_two_values
 
 
 class LpNorm(nn.Module):
@@ -42,6 +44,7 @@ class LpNorm(nn.Module):
     tensor([-0.5000,  0.5000])
     """
 
+    units_dim = 1
     weight: Tensor  # (features,) gamma
     bias: Tensor  # (features,) beta
     running_mean: Tensor  # (features,)
@@ -125,6 +128,6 @@ def lp(argument: str) -> Normalization:
         formula=f"z = gamma (y - mean) / sqrt(norm^2 + 1e-5) + beta, norm = {average}",
         source="Santurkar et al. 2018, arXiv 1805.11604, section 3.3",
         over="batch and space, per unit; the norm before the mean is subtracted",
-        needs="at least 2 values per unit in training: batch size >= 2 (or space beyond 1x1)",
+        needs=TWO_PER_UNIT,
         build=lambda features, ndim: LpNorm(features, p),
     )

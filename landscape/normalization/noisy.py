@@ -21,8 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from landscape.errors import UsageError
-from landscape.normalization.base import Normalization
+from landscape.normalization.base import TWO_PER_UNIT, Normalization, by_dimensions, require_two_values
 
 _SOURCE = "Santurkar et al. 2018, arXiv 1805.11604, section 2.1"
 
@@ -49,45 +48,30 @@ class Noise(nn.Module):
         return noisy(a) if self.training else a
 
 
-class NoisyBatchNorm1d(nn.BatchNorm1d):
+class _Noisy(nn.modules.batchnorm._BatchNorm):
+    """What the noisy batch normalizations of each dimension share."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize, then, in training mode, add the noise.
+
+        Raises:
+            UsageError: one value per unit in training mode: the batch has no variance.
+        """
+        require_two_values(self, input)
+        normalized = super().forward(input)
+        return noisy(normalized) if self.training else normalized
+
+
+class NoisyBatchNorm1d(_Noisy, nn.BatchNorm1d):
     """Batch normalization with the noise after it, for (N, F) and (N, C, L)."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalize, then, in training mode, add the noise.
 
-        Raises:
-            UsageError: one value per unit in training mode: the batch has no variance.
-        """
-        require_two_values(self, input)
-        normalized = super().forward(input)
-        return noisy(normalized) if self.training else normalized
-
-
-class NoisyBatchNorm2d(nn.BatchNorm2d):
+class NoisyBatchNorm2d(_Noisy, nn.BatchNorm2d):
     """Batch normalization with the noise after it, for (N, C, H, W)."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalize, then, in training mode, add the noise.
 
-        Raises:
-            UsageError: one value per unit in training mode: the batch has no variance.
-        """
-        require_two_values(self, input)
-        normalized = super().forward(input)
-        return noisy(normalized) if self.training else normalized
-
-
-def require_two_values(module: nn.Module, y: Tensor) -> None:
-    """Refuse a training batch that has one value per unit, for modules with statistics per unit.
-
-    Raises:
-        UsageError: ``module`` is in training mode and ``y`` (N, units, ...) has one value per unit.
-    """
-    if module.training and y.numel() <= y.shape[1]:
-        raise UsageError(
-            f"{type(module).__name__} takes statistics over the batch and got one value per unit in training, "
-            f"shape {tuple(y.shape)}: use a batch of 2 or more, or a normalization within a sample ('layer')"
-        )
+class NoisyBatchNorm3d(_Noisy, nn.BatchNorm3d):
+    """Batch normalization with the noise after it, for volumes."""
 
 
 def _noise(features: int, ndim: int) -> nn.Module:
@@ -95,11 +79,8 @@ def _noise(features: int, ndim: int) -> nn.Module:
 
 
 def _noisy_batch(features: int, ndim: int) -> nn.Module:
-    if ndim in (2, 3):
-        return NoisyBatchNorm1d(features)
-    if ndim == 4:
-        return NoisyBatchNorm2d(features)
-    raise UsageError(f"noisy batch normalization is for activations of 2, 3 or 4 dimensions, not {ndim}")
+    classes = {2: NoisyBatchNorm1d, 3: NoisyBatchNorm1d, 4: NoisyBatchNorm2d, 5: NoisyBatchNorm3d}
+    return by_dimensions(classes, features, ndim, "noisy batch normalization")
 
 
 NOISE = Normalization(
@@ -116,6 +97,6 @@ NOISY_BATCH = Normalization(
     formula="z = s BN(y) + m in training; s_ij ~ N(sigma, 0.1), m_ij ~ U(mu - 0.1, mu + 0.1), mu and sigma per step",
     source=_SOURCE,
     over="batch and space, per unit",
-    needs="at least 2 values per unit in training: batch size >= 2 (or space beyond 1x1)",
+    needs=TWO_PER_UNIT,
     build=_noisy_batch,
 )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import ProbeError, UsageError, nearest
-from landscape.layers import Layer, own_parameters, trace_layers
+from landscape.layers import Layer, is_weight, own_parameters, trace_layers
 from landscape.objective import Batch, LossFunction, Objective
 from landscape.parameters import Blocks, Selection, dot, matches, norm, norm_of_difference
 from landscape.preserve import preserved, unwrapped
@@ -244,7 +244,8 @@ class CovariateShiftProbe:
 def _refuse_scaled(model: nn.Module, shift: CovariateShift) -> None:
     """A step with gradients that a GradScaler still holds scaled is not the optimizer's: refused by name."""
     modules = dict(unwrapped(model).named_modules())
-    weights = [p for layer in shift.layers for _, p in own_parameters(modules[layer], layer) if p.ndim > 1]
+    owned = [(modules[layer], own) for layer in shift.layers for own in own_parameters(modules[layer], layer)]
+    weights = [p for module, (name, p) in owned if is_weight(module, name, p)]
     held = [p.grad for p in weights if p.grad is not None]
     times = float(norm(held) / norm([shift.gradient_norm])) if held else 0.0
     if SCALED <= times < float("inf"):

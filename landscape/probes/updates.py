@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UsageError
-from landscape.layers import own_parameters
+from landscape.layers import is_weight, own_parameters, public_name
 from landscape.preserve import unwrapped
 from landscape.probes.base import Measurement, Moment
 from landscape.stepping import next_parameters
@@ -69,10 +69,10 @@ def layer_updates(
     after = dict(zip(map(id, parameters), next_parameters(optimizer, parameters, held), strict=True))
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     weights = {
-        f"{name}.{own}".lstrip("."): p
+        public_name(f"{name}.{own}".lstrip(".")): p
         for name, module in model.named_modules()
         for own, p in own_parameters(module, name)
-        if p.requires_grad and p.ndim > 1 and id(p) in rates
+        if p.requires_grad and is_weight(module, own, p) and id(p) in rates
     }
     rows = [_row(p.detach(), after[id(p)], rates[id(p)]) for p in weights.values()]
     norms, effective, relative, angles = (torch.stack(column) for column in zip(*rows, strict=True))

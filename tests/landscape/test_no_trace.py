@@ -100,10 +100,6 @@ def test_training_with_every_probe_at_every_step_is_bit_identical_to_training_wi
     assert _same(_train(build(), batches), _train(build(), batches, observed))
 
 
-def test_every_normalization_is_in_some_model():
-    assert {"none", "batch", "noisy-batch", "noise", "lp:1", "lp:2", "lp:inf", "layer"} <= set(NORMALIZATIONS)
-
-
 class Fails(nn.Module):
     """Raises at its n-th forward, after having moved everything it can."""
 

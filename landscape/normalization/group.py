@@ -1,0 +1,82 @@
+"""Group normalization ("group:8": 8 groups) and instance normalization, torch's both.
+
+Within a sample: any batch size, alike in train and eval. Group: (N, F) over the units of a group, sequences (N, F, T)
+over the units of a group at one step, images over a group's channels and space. Where G does not divide the units, or
+would leave a group with one unit, the largest number of groups below G that does neither is taken: 10 units under
+"group:8" make 5 groups.
+
+Instance: per unit over space or time, so it has nothing to act on in (N, F): there it is the identity, and a network
+without space anywhere is refused. One position (1x1) is refused by torch.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from landscape.errors import UsageError
+from landscape.normalization.base import Normalization, by_dimensions, require_two_units
+from landscape.normalization.layout import EachStep
+
+
+def groups_of(features: int, groups: int) -> int:
+    """How many groups of two or more units: the largest divisor of ``features`` up to ``groups``; at least 1.
+
+    >>> groups_of(64, 8), groups_of(10, 8), groups_of(8, 8), groups_of(7, 8)
+    (8, 5, 4, 1)
+    """
+    return max([g for g in range(1, min(groups, features // 2) + 1) if features % g == 0], default=1)
+
+
+def group_norm(features: int, ndim: int, groups: int) -> nn.Module:
+    """torch's group normalization for activations of ``ndim`` dimensions.
+
+    Raises:
+        UsageError: one unit without space.
+    """
+    if ndim < 4:
+        require_two_units(features, "group normalization")
+    norm = nn.GroupNorm(groups_of(features, groups), features)
+    return EachStep(norm) if ndim == 3 else norm
+
+
+def group(argument: str) -> Normalization:
+    """Group normalization with ``argument`` groups.
+
+    Raises:
+        UsageError: ``argument`` is not a whole number from 1 on.
+
+    >>> group("8").build(64, 4)
+    GroupNorm(8, 64, eps=1e-05, affine=True)
+    """
+    if not argument.isascii() or not argument.isdigit() or int(argument) < 1:
+        raise UsageError(
+            f"normalization 'group:{argument}': the number of groups has to be a whole number from 1 on, "
+            "as in 'group:8'"
+        )
+    groups = int(argument)
+    return Normalization(
+        name=f"group:{groups}",
+        formula="z = gamma (y - mean) / sqrt(var + 1e-5) + beta",
+        source="Wu & He 2018, arXiv 1803.08494",
+        over=f"the units of a group of one sample (and space), {groups} groups or the largest divisor below",
+        needs="nothing (any batch size)",
+        build=lambda features, ndim: group_norm(features, ndim, groups),
+    )
+
+
+def _instance(features: int, ndim: int) -> nn.Module:
+    if ndim == 2:
+        return nn.Identity()
+    classes = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
+    affine = {key: lambda features, cls=cls: cls(features, affine=True) for key, cls in classes.items()}
+    return by_dimensions(affine, features, ndim, "instance normalization")
+
+
+INSTANCE = Normalization(
+    name="instance",
+    formula="z = gamma (y - mean) / sqrt(var + 1e-5) + beta",
+    source="Ulyanov, Vedaldi & Lempitsky 2016, arXiv 1607.08022",
+    over="space (or time) of one sample, per unit; layers without space are left as they are",
+    needs="at least 2 positions in space: convolutional layers",
+    build=_instance,
+)

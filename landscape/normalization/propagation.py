@@ -1,0 +1,53 @@
+r"""Normalization propagation: what is normalized once, in the data, is kept normalized by constants.
+
+    o = (f(gamma W x / ||W|| + beta) - mean f(Z)) / std f(Z),    Z ~ N(0, 1)
+
+per unit, with rows of unit length and a trained gamma and beta (the layer's bias): no statistics of a batch, so any
+batch size and layout, alike in train and eval. For a ReLU the mean is sqrt(1 / 2 pi) = 0.3989 and the standard
+deviation sqrt((1 - 1/pi) / 2) = 0.5838; those of other nonlinearities are computed. The data should be standardized.
+
+gamma starts at 1/1.21 = sqrt(1 - 1/pi), where a layer with a ReLU neither grows nor shrinks squared gradients (with
+gamma = 1 they grow by 1 / (1 - 1/pi) = 1.467 a layer). The paper gives it for the ReLU; it is the same for others here.
+The rows are kept at unit length by torch's weight normalization, whose g is gamma.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from landscape.normalization.base import Normalization, identity
+from landscape.normalization.moments import Rescaled, gaussian_moments
+from landscape.normalization.weights import parametrized, weight_norm
+
+GAMMA = math.sqrt(1 - 1 / math.pi)  # 1 / 1.2112
+
+
+def _unit_rows(layer: nn.Module) -> nn.Module:
+    def register(layer: nn.Module) -> None:
+        weight_norm(layer)
+        gamma = layer.get_parameter("parametrizations.weight.original0")
+        with torch.no_grad():
+            gamma.fill_(GAMMA)
+
+    return parametrized(layer, register)
+
+
+def _standardized(nonlinearity: nn.Module, features: int, ndim: int) -> nn.Module:
+    if isinstance(nonlinearity, nn.Identity):
+        return nonlinearity
+    return Rescaled(nonlinearity, *gaussian_moments(nonlinearity))
+
+
+NORM_PROPAGATION = Normalization(
+    name="norm-propagation",
+    formula="(f(gamma W x / ||W|| + b) - mean f(Z)) / std f(Z) in place of f(W x + b), Z ~ N(0, 1), gamma = 1/1.21",
+    source="Arpit et al. 2016, arXiv 1603.01431",
+    over="the weights of a unit",
+    needs="nothing (any batch size), but standardized data",
+    build=identity,
+    linear=_unit_rows,
+    activation=_standardized,
+)

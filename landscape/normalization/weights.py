@@ -1,0 +1,124 @@
+"""Normalizations of weights by torch's parametrizations: weight normalization and spectral normalization.
+
+They act on the weight alone: any batch size and layout, per output unit (a convolution's filter is one unit).
+Biases stay outside. The network starts from the same weights as without normalization.
+
+Weight: W = g v / ||v|| with g = ||v|| at the start, so that the effective weight is the one of the plain network; the
+paper's data-dependent start is left out, since arms of a seed have to start alike. The same in train and eval.
+
+Spectral: W / sigma with the largest singular value sigma = u'W v estimated by one power iteration at each training
+forward, from 15 at the start; eval iterates no further. u and v are held constant in the backward pass. The first
+vectors come from a stream of their own, the same for every layer of a shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+from landscape.errors import UsageError
+from landscape.normalization.base import Normalization, identity
+from landscape.preserve import seeded
+from landscape.streams import stream_seed
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def require_layer(layer: nn.Module, inputs: int = 1) -> None:
+    """Refuse what is no linear map or convolution, or has too few inputs to a unit.
+
+    Raises:
+        UsageError: another module; one whose weight is parametrized already; fewer than ``inputs`` inputs to a unit.
+    """
+    if not isinstance(layer, LAYERS):
+        raise UsageError(
+            f"weights are normalized in linear maps and convolutions, not in a {type(layer).__name__}: "
+            "use a normalization of activations for it"
+        )
+    if parametrize.is_parametrized(layer):
+        raise UsageError(f"the weight of this {type(layer).__name__} is parametrized already: normalize a plain one")
+    if layer.weight[0].numel() < inputs:
+        raise UsageError(
+            f"the weights of a {type(layer).__name__} with one input to a unit have no variance to divide by: "
+            "use 'weight' or 'cosine'"
+        )
+
+
+def parametrized(layer: nn.Module, register: Callable[[nn.Module], object], *, inputs: int = 1) -> nn.Module:
+    """``layer`` with its weight parametrized in place by ``register(layer)``, and able to be pickled.
+
+    Raises:
+        UsageError: it is no linear map or convolution, or has fewer than ``inputs`` inputs to a unit.
+    """
+    require_layer(layer, inputs)
+    register(layer)
+    # torch gives the layer a class of its own, which it refuses to pickle.
+    setattr(type(layer), "__reduce_ex__", _reduce)  # noqa: B010  # mypy allows no assignment to a method
+    return layer
+
+
+def _reduce(layer: nn.Module, protocol: Any) -> tuple[Callable[..., nn.Module], tuple[Any, ...]]:
+    state = dict(layer.__dict__)
+    state["_modules"] = {key: child for key, child in layer._modules.items() if key != "parametrizations"}
+    assert isinstance(layer.parametrizations, nn.ModuleDict)
+    return _rebuild, (type(layer).__bases__[0], state, dict(layer.parametrizations.items()))
+
+
+def _rebuild(plain: type[nn.Module], state: dict[str, Any], lists: dict[str, nn.Module]) -> nn.Module:
+    layer = plain.__new__(plain)
+    layer.__dict__.update(state)
+
+    def register(layer: nn.Module) -> None:
+        for name in lists:
+            layer.register_parameter(name, nn.Parameter(torch.empty(0)))
+            parametrize.register_parametrization(layer, name, nn.Identity(), unsafe=True)
+        assert isinstance(layer.parametrizations, nn.ModuleDict)
+        layer.parametrizations.update(lists)
+
+    register(layer)
+    setattr(type(layer), "__reduce_ex__", _reduce)  # noqa: B010
+    return layer
+
+
+def weight_norm(layer: nn.Module) -> None:
+    """torch's weight normalization, in place, without its hook for old checkpoints, which can't be pickled."""
+    hooks = layer._load_state_dict_pre_hooks
+    before = set(hooks)
+    parametrizations.weight_norm(layer)
+    for key in hooks.keys() - before:
+        del hooks[key]
+
+
+def _weight(layer: nn.Module) -> nn.Module:
+    return parametrized(layer, weight_norm)
+
+
+def _spectral(layer: nn.Module) -> nn.Module:
+    with seeded(stream_seed(0, "spectral normalization")):
+        return parametrized(layer, parametrizations.spectral_norm)
+
+
+WEIGHT = Normalization(
+    name="weight",
+    formula="z = (g v / ||v||) x + b",
+    source="Salimans & Kingma 2016, arXiv 1602.07868",
+    over="the weights of a unit",
+    needs="nothing (any batch size)",
+    build=identity,
+    linear=_weight,
+)
+
+SPECTRAL = Normalization(
+    name="spectral",
+    formula="z = (W / sigma) x + b, sigma = u'W v by one power iteration a step, u and v held constant in backward",
+    source="Miyato et al. 2018, arXiv 1802.05957",
+    over="the weight matrix of a layer",
+    needs="nothing (any batch size)",
+    build=identity,
+    linear=_spectral,
+    held="the singular vectors u and v",
+)
