@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from landscape.errors import ProbeError
@@ -106,12 +105,13 @@ def own_parameters(module: nn.Module, name: str) -> list[tuple[str, nn.Parameter
 def is_weight(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
     """Whether one of a module's own parameters is a weight: of two or more dimensions, and no gain.
 
-    The gain g of torch's weight normalization, g v / ||v||, has as many dimensions as v, but is one number a unit.
+    The gain g of weight normalization, g v / ||v||, has as many dimensions as v, but is one number a unit.
     """
-    _, _, rest = name.partition("parametrizations.")
-    tensor, _, own = rest.partition(".")
-    gain = own == "original0" and isinstance(_parametrization(module, tensor), _WeightNorm)
-    return parameter.ndim > 1 and not gain
+    head, _, own = name.rpartition(".")
+    if parameter.ndim < 2 or own != "original0":
+        return parameter.ndim > 1
+    beside = dict(module.get_submodule(head).named_parameters(recurse=False)).get("original1")
+    return beside is None or not _one_a_unit(parameter, beside)
 
 
 def public_name(name: str) -> str:
@@ -123,9 +123,13 @@ def public_name(name: str) -> str:
     return re.sub(r"parametrizations\.(\w+)\.original\d?$", r"\1", name)
 
 
-def _parametrization(module: nn.Module, tensor: str) -> nn.Module:
-    """The first thing that is done to a parametrized tensor."""
-    return module.get_submodule(f"parametrizations.{tensor}.0")
+def _one_a_unit(g: nn.Parameter, v: nn.Parameter) -> bool:
+    """Whether g has the size of v in one dimension and 1 in the others."""
+    return (
+        g.ndim == v.ndim
+        and g.numel() == max(g.shape)
+        and all(a in (1, b) for a, b in zip(g.shape, v.shape, strict=True))
+    )
 
 
 def _reachable(roots: list[Any]) -> set[int]:

@@ -8,7 +8,7 @@ deviation sqrt((1 - 1/pi) / 2) = 0.5838; those of other nonlinearities are compu
 
 gamma starts at 1/1.21 = sqrt(1 - 1/pi), where a layer with a ReLU neither grows nor shrinks squared gradients (with
 gamma = 1 they grow by 1 / (1 - 1/pi) = 1.467 a layer). The paper gives it for the ReLU; it is the same for others here.
-The rows are kept at unit length by torch's weight normalization, whose g is gamma.
+The rows are kept at unit length by weight normalization, whose g is gamma.
 """
 
 from __future__ import annotations

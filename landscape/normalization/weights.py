@@ -1,4 +1,4 @@
-"""Normalizations of weights by torch's parametrizations: weight normalization and spectral normalization.
+"""Normalizations of weights, as parametrizations: weight normalization and torch's spectral normalization.
 
 They act on the weight alone: any batch size and layout, per output unit (a convolution's filter is one unit).
 Biases stay outside. The network starts from the same weights as without normalization.
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from landscape.errors import UsageError
@@ -84,13 +84,33 @@ def _rebuild(plain: type[nn.Module], state: dict[str, Any], lists: dict[str, nn.
     return layer
 
 
+class WeightNorm(nn.Module):
+    """g v / ||v|| per output unit, from a weight w: g = ||w||, v = w.
+
+    torch's ``weight_norm`` under the same names, whose second derivatives are wrong (its backward takes ||v|| for
+    a constant, torch 2.13), and curvature needs them.
+
+    >>> norm = WeightNorm()
+    >>> norm(*norm.right_inverse(torch.tensor([[3.0, 4.0]])))
+    tensor([[3., 4.]])
+    """
+
+    def forward(self, g: Tensor, v: Tensor) -> Tensor:
+        """Gains (units, 1, ...) and directions (units, ...) to a weight."""
+        return v * (g / self._lengths(v))
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Gains and directions of a weight."""
+        return self._lengths(weight), weight
+
+    def _lengths(self, v: Tensor) -> Tensor:
+        lengths: Tensor = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
+        return lengths
+
+
 def weight_norm(layer: nn.Module) -> None:
-    """torch's weight normalization, in place, without its hook for old checkpoints, which can't be pickled."""
-    hooks = layer._load_state_dict_pre_hooks
-    before = set(hooks)
-    parametrizations.weight_norm(layer)
-    for key in hooks.keys() - before:
-        del hooks[key]
+    """Weight normalization of ``layer.weight``, in place: g is ``original0`` and v ``original1``."""
+    parametrize.register_parametrization(layer, "weight", WeightNorm())
 
 
 def _weight(layer: nn.Module) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import re
 
 import numpy as np
 import pytest
@@ -30,7 +31,13 @@ SETTINGS = {
     "transformer": {"input_shape": (3, 5), "output_size": 10, "features": 16, "layers": 1},
 }
 PLAIN = ["mlp", "deep_linear", "convnet", "vgg", "lenet"]  # blocks one after the other
-ARMS = [name for name in NORMALIZATIONS if name != "none"]
+SPACELESS = ["mlp", "deep_linear"]
+PAIRS = [
+    (name, norm)
+    for name in SETTINGS
+    for norm, entry in NORMALIZATIONS.items()
+    if "in space" not in entry.needs or name not in SPACELESS
+]
 
 
 @pytest.fixture(autouse=True)
@@ -90,8 +97,7 @@ def test_vgg_a_divided_by_eight_by_hand():
     assert count(build_model("vgg", width=8, input_shape=(3, 32, 32), output_size=10)) == by_hand
 
 
-@pytest.mark.parametrize("norm", NORMALIZATIONS)
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
 def test_outputs_have_their_shape_and_are_finite(name, norm):
     settings = SETTINGS[name]
     model = build_model(name, norm=norm, **settings)
@@ -154,17 +160,35 @@ def test_convnet_is_its_formula():
 # --- pairs ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("norm", ARMS)
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
 def test_arms_of_a_seed_share_names_and_weights_bit_for_bit(name, norm):
-    plain = build_model(name, norm="none", seed=3, **SETTINGS[name])
+    settings = {"seed": 3, "init": "he"} | SETTINGS[name]  # selu brings initial weights of its own otherwise
+    plain = build_model(name, norm="none", **settings)
     torch.rand(5)  # what was drawn in between is nobody's business
-    arm = build_model(name, norm=norm, seed=3, **SETTINGS[name])
-    assert [key for key, _ in plain.named_modules()] == [key for key, _ in arm.named_modules()]
-    theirs = dict(arm.named_parameters())
+    arm = build_model(name, norm=norm, **settings)
+    own = re.compile(r"parametrizations|\.(norm|activation)\.")
+    assert [key for key, _ in plain.named_modules()] == [key for key, _ in arm.named_modules() if not own.search(key)]
+    # The weight that is trained in place of a parametrized one.
+    theirs = {re.sub(r"parametrizations\.weight\.original1?$", "weight", key): p for key, p in arm.named_parameters()}
     for key, p in plain.named_parameters():
         assert torch.equal(p, theirs.pop(key)), key
-    assert all(".norm." in key for key in theirs)
+    assert all(own.search(key) for key in theirs)
+
+
+@pytest.mark.parametrize("name", SPACELESS)
+def test_a_normalization_that_would_act_nowhere_is_refused(name):
+    with pytest.raises(UsageError, match=r"'instance' acts nowhere in this network.*use a convolutional"):
+        build_model(name, norm="instance", **SETTINGS[name])
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_selu_brings_lecun_weights_unless_others_are_asked_for(name):
+    def weights(**options):
+        return [p for p in build_model(name, **options, **SETTINGS[name]).parameters() if p.ndim > 1]
+
+    own, lecun = weights(norm="selu"), weights(init="lecun")
+    asked, he = weights(norm="selu", init="he"), weights(init="he")
+    assert all(torch.equal(p, q) for p, q in zip(own + asked, lecun + he, strict=True))
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -237,6 +261,7 @@ def test_defaults_are_he_and_for_the_deep_linear_network_glorot():
 
 USER_CODE = """
 import random
+import re
 import numpy as np
 import torch
 from torch import nn

@@ -10,7 +10,6 @@ from torch import nn
 
 import landscape
 from landscape.models import MODELS, build_model
-from landscape.normalization import NORMALIZATIONS
 from landscape.probes import PROBES
 
 SHAPES = {
