@@ -26,6 +26,7 @@ from landscape.probes.theorems import TheoremBounds, theorem_bounds
 from landscape.probes.updates import LayerUpdates, layer_updates
 from landscape.recording import Sink
 from landscape.schedules import Budget, Logarithmic, Schedule
+from landscape.swapping import Change, normalization_plan, normalized
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ __all__ = [
     "ActivationStatistics",
     "Batches",
     "Budget",
+    "Change",
     "CovariateShift",
     "DataError",
     "GradientNoise",
@@ -63,6 +65,8 @@ __all__ = [
     "is_probing",
     "layer_updates",
     "loss_slice",
+    "normalization_plan",
+    "normalized",
     "preserved",
     "theorem_bounds",
 ]

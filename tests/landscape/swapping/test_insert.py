@@ -1,0 +1,307 @@
+"""Normalization put in where there is none, weights normalized, and what a forward hides."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+from landscape import UsageError, normalization_plan, normalized
+from landscape.normalization import NORMALIZATIONS, Normalization
+
+
+@pytest.fixture
+def by_weight(monkeypatch):
+    """A normalization of weights of the test's own: torch's weight norm."""
+    mine = Normalization("mine", "w = g v / |v|", "-", "-", "-", lambda *_: nn.Identity(), parametrizations.weight_norm)
+    monkeypatch.setitem(NORMALIZATIONS, "mine", mine)
+    return "mine"
+
+
+def mlp():
+    torch.manual_seed(2)
+    return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+
+
+def said(plan):
+    return [(change.name, change.action) for change in plan]
+
+
+def test_after_every_linear_map_but_the_output(draw):
+    model, x = mlp(), draw(6, 3)
+    plan = normalization_plan(model, "batch")
+    assert said(plan) == [("0", "insert"), ("2", "insert"), ("4", "keep")]
+    assert plan[-1].why == "the output layer"
+    h = torch.tanh(F.batch_norm(model[0](x), None, None, training=True))
+    expected = model[4](torch.tanh(F.batch_norm(model[2](h), None, None, training=True)))
+    new = normalized(model, "batch")
+    torch.testing.assert_close(new(x), expected, rtol=1e-12, atol=1e-12)
+    # the user's weights keep their names, their class is still a linear map's
+    assert set(model.state_dict()) <= set(new.state_dict())
+    assert isinstance(new[0], nn.Linear)
+    assert type(model[0]) is nn.Linear
+    assert type(new[0]).__name__ == "NormalizedLinear"
+
+
+def test_what_is_inserted_survives_copies_pickles_and_functional_calls(draw):
+    new, x = normalized(mlp(), "batch").eval(), draw(6, 3)
+    expected = new(x)
+    copied = copy.deepcopy(new)
+    assert torch.equal(copied(x), expected)
+    copied[0].norm.norm.weight.data.zero_()
+    assert torch.equal(new(x), expected)  # nothing shared
+    assert torch.equal(pickle.loads(pickle.dumps(new))(x), expected)
+    buffer = io.BytesIO()
+    torch.save(new, buffer)
+    buffer.seek(0)
+    assert torch.equal(torch.load(buffer, weights_only=False)(x), expected)
+    other = normalized(mlp(), "batch").eval()
+    for p in other.parameters():
+        p.data.zero_()
+    assert not torch.equal(other(x), expected)
+    other.load_state_dict(new.state_dict())
+    assert torch.equal(other(x), expected)
+    state = {**dict(new.named_parameters()), **dict(new.named_buffers())}
+    assert torch.equal(torch.func.functional_call(other, state, (x,)), expected)
+    grad = torch.func.grad(lambda w: torch.func.functional_call(new, w, (x,)).square().sum())(
+        dict(new.named_parameters())
+    )
+    assert all(g.abs().sum() > 0 for key, g in grad.items())
+
+
+@pytest.mark.parametrize("convolution", [nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d])
+def test_convolutions_keep_their_units_first(draw, convolution):
+    dimensions = int(convolution.__name__[-2])
+    model = nn.Sequential(convolution(3, 4, 2), nn.ReLU(), convolution(4, 2, 2)).double()
+    x = draw(2, 3, *[5] * dimensions)
+    expected = model[2](torch.relu(F.batch_norm(model[0](x), None, None, training=True)))
+    torch.testing.assert_close(normalized(model, "batch")(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_layer_used_twice_is_followed_once(draw):
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+            self.alias = self.shared
+
+        def forward(self, x):
+            return self.head(torch.relu(self.alias(torch.relu(self.shared(x)))))
+
+    new = normalized(Twice().double(), "batch")
+    new(draw(3, 4))
+    assert new.alias is new.shared
+    assert int(new.shared.norm.norm.num_batches_tracked) == 2
+    assert said(normalization_plan(Twice(), "batch")) == [("shared", "insert"), ("head", "keep")]
+
+
+def test_a_cell_of_linear_maps_is_a_recurrent_network(draw):
+    class Cell(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inputs, self.state, self.head = nn.Linear(3, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 2)
+
+        def forward(self, x):
+            h = x.new_zeros(len(x), 4)
+            for t in range(x.shape[1]):
+                h = torch.tanh(self.inputs(x[:, t]) + self.state(h))
+            return self.head(h)
+
+    model, x = Cell().double(), draw(2, 3, 3)
+    h = x.new_zeros(2, 4)
+    for t in range(3):
+        h = torch.tanh(F.layer_norm(model.inputs(x[:, t]), (4,)) + F.layer_norm(model.state(h), (4,)))
+    new = normalized(model, "layer", example=x)
+    torch.testing.assert_close(new(x), model.head(h), rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_fused_is_named():
+    class Fused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.lstm, self.cell = nn.Linear(4, 4), nn.LSTM(4, 4), nn.GRUCell(4, 4)
+            self.attention, self.head = nn.MultiheadAttention(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x, _ = self.lstm(self.first(x))
+            x, _ = self.attention(x, x, x)
+            return self.head(self.cell(x[0]))
+
+    for example in (None, torch.zeros(3, 2, 4)):
+        plan = {change.name: change for change in normalization_plan(Fused(), "batch", example=example)}
+        assert {name for name, change in plan.items() if change.action == "can't"} - {""} == {
+            "lstm",
+            "cell",
+            "attention",
+        }
+        assert "LSTM computes its gates in one fused call" in plan["lstm"].why
+        assert plan["first"].action == "insert"
+        assert plan["head"].action == "keep"
+        assert "attention.out_proj" not in plan
+
+
+class Functional(nn.Module):
+    """A forward that normalizes and multiplies by functions."""
+
+    def __init__(self, *, traceable: bool) -> None:
+        super().__init__()
+        self.first, self.unused, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.traceable = traceable
+
+    def forward(self, x):
+        if not self.traceable and x.sum() > 1e9:
+            return x
+        x = F.layer_norm(self.first(x), (4,))
+        return self.head(F.linear(x, self.unused.weight))
+
+
+@pytest.mark.parametrize(
+    ("traceable", "example"), [(True, None), (True, torch.zeros(2, 4)), (False, torch.zeros(2, 4))]
+)
+def test_functions_in_a_forward_are_named(traceable, example):
+    plan = normalization_plan(Functional(traceable=traceable), "batch", example=example)
+    functions = {change.before for change in plan if "called as a function" in change.why}
+    assert functions == {"layer_norm(...)", "linear(...)"}
+    assert all(change.action == "can't" for change in plan if "(...)" in change.before)
+    if example is not None:
+        (unused,) = [change for change in plan if change.name == "unused"]
+        assert unused.action == "can't"
+        assert "never calls it" in unused.why
+
+
+def test_what_nothing_could_run_is_a_limit_that_is_said():
+    plan = normalization_plan(Functional(traceable=False), "batch")
+    assert plan[-1].name == ""
+    assert "give example=" in plan[-1].why
+    (output,) = [change for change in plan if change.name == "head"]
+    assert output.action == "keep"
+    assert "last one registered" in output.why
+
+
+class Heads(nn.Module):
+    """Two heads, registered first, and an output that reads a residual sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.b, self.a = nn.Linear(4, 3), nn.Linear(4, 2)
+        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x, scale=1.0):
+        x = x + self.two(torch.relu(self.one(x))) * scale
+        return {"a": self.a(x), "more": [self.b(x)]}
+
+
+@pytest.mark.parametrize(
+    "example", [None, {"x": torch.zeros(2, 4), "scale": 2.0}, lambda model: model(torch.zeros(1, 4))]
+)
+def test_output_layers_are_found_through_the_graph(example):
+    plan = normalization_plan(Heads(), "batch", example=example)
+    assert sorted(said(plan)) == [("a", "keep"), ("b", "keep"), ("one", "insert"), ("two", "insert")]
+
+
+def test_where_chooses_linear_maps_of_a_model_that_has_normalization():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    assert said(normalization_plan(model, "layer")) == [("1", "replace")]
+    new = normalized(model, "layer", where="2")
+    assert said(normalization_plan(model, "layer", where="2")) == [("2", "insert")]
+    assert isinstance(new[1], nn.BatchNorm1d)
+    assert new[2].norm.units.axis == "last"
+
+
+def test_weights_are_normalized_in_place_of_activations(by_weight, residual, draw):
+    plan = normalization_plan(residual, by_weight)
+    assert {change.name for change in plan if change.action == "remove"} == {
+        "stem.1", *(f"blocks.{block}.bn{k}" for block in (0, 1) for k in (1, 2))
+    }  # fmt: skip
+    assert [change.name for change in plan if change.action == "keep"] == ["head"]
+    x = draw(2, 3, 7, 7)
+    new = normalized(residual, by_weight)
+    torch.testing.assert_close(
+        new(x), normalized(residual, "none")(x), rtol=1e-12, atol=1e-12
+    )  # w = g v / |v| at first
+    new.stem[0].parametrizations.weight.original0.data.mul_(2)
+    assert not torch.allclose(new(x), normalized(residual, "none")(x))
+    assert torch.equal(new.head.weight, residual.head.weight)
+
+
+def test_a_weight_norm_that_is_there_is_taken_away_at_its_value(by_weight, draw):
+    model, x = mlp(), draw(6, 3)
+    parametrizations.weight_norm(model[0]).parametrizations.weight.original0.data.mul_(3)
+    parametrizations.spectral_norm(model[2])
+    model.eval()
+    plan = normalization_plan(model, "none")
+    assert said(plan) == [("0", "remove"), ("2", "remove")]
+    assert "weight_norm" in plan[0].why
+    assert "spectral_norm" in plan[1].why
+    assert "its value at this moment" in plan[0].why
+    new = normalized(model, "none")
+    assert {type(m) for m in new} == {nn.Linear, nn.Tanh}
+    torch.testing.assert_close(new(x), model(x), rtol=1e-12, atol=1e-12)  # and the given model still has its weights
+    with pytest.raises(UsageError, match="can't be normalized"):
+        normalized(nn.Sequential(nn.ConvTranspose1d(2, 2, 2), nn.Linear(4, 2)), by_weight)
+
+
+def test_a_tied_weight_is_not_normalized(by_weight):
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.inner, self.head = nn.Embedding(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+            self.mix = nn.Linear(4, 4)
+            self.mix.weight = self.embedding.weight
+
+        def forward(self, ids):
+            return self.head(self.mix(self.inner(self.embedding(ids))))
+
+    plan = normalization_plan(Tied(), by_weight)
+    assert said(plan) == [("inner", "replace"), ("head", "keep"), ("mix", "can't")]
+    assert "tied" in plan[-1].why
+    assert normalized(Tied(), by_weight).mix.weight.shape == (4, 4)
+
+
+def test_nonlinearities_go_with_a_normalization_that_brings_one(monkeypatch, draw):
+    swish = Normalization(
+        "swish", "-", "-", "-", "-", lambda *_: nn.Identity(), activation=lambda *_: nn.SiLU(), init="he"
+    )
+    monkeypatch.setitem(NORMALIZATIONS, "swish", swish)
+    model, x = mlp(), draw(6, 3)
+    plan = normalization_plan(model, "swish")
+    assert [(c.name, c.action) for c in plan if c.after == "SiLU()"] == [("1", "replace"), ("3", "replace")]
+    assert plan[-1].name == ""
+    assert "'he'" in plan[-1].why
+    expected = model[4](F.silu(model[2](F.silu(model[0](x)))))
+    torch.testing.assert_close(normalized(model, "swish")(x), expected, rtol=1e-12, atol=1e-12)
+
+    # one that normalizes activations as well takes only the nonlinearities that read its output
+    whole = Normalization(
+        "whole",
+        "-",
+        "-",
+        "-",
+        "-",
+        lambda features, ndim: nn.GroupNorm(1, features),
+        activation=lambda *_: nn.Identity(),
+    )
+    monkeypatch.setitem(NORMALIZATIONS, "whole", whole)
+    block = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU())
+    for example in (None, torch.zeros(1, 3, 4, 4)):
+        assert [(c.name, c.action) for c in normalization_plan(block, "whole", example=example)] == [
+            ("1", "replace"),
+            ("2", "replace"),
+        ]
+
+    class Reused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.relu = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU()
+
+        def forward(self, x):
+            return self.relu(x + self.relu(self.norm(self.conv(x))))
+
+    plan = normalization_plan(Reused(), "whole")
+    assert said(plan) == [("norm", "replace"), ("relu", "can't")]
