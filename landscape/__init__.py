@@ -19,10 +19,13 @@ from landscape.probes.activations import (
 from landscape.probes.base import Measurement, Moment, Probe
 from landscape.probes.covariate_shift import CovariateShift, covariate_shift
 from landscape.probes.curvature import gradient_curvature
+from landscape.probes.density import SpectralDensity, spectral_density
+from landscape.probes.eigenpairs import HessianEigenpairs, eigenpairs_memory, hessian_eigenpairs
 from landscape.probes.gradient_path import GradientPath, gradient_path
 from landscape.probes.noise import GradientNoise, gradient_noise
 from landscape.probes.slices import LossSlice, loss_slice
 from landscape.probes.theorems import TheoremBounds, theorem_bounds
+from landscape.probes.trace import HessianTrace, hessian_trace
 from landscape.probes.updates import LayerUpdates, layer_updates
 from landscape.recording import Sink
 from landscape.schedules import Budget, Logarithmic, Schedule
@@ -40,6 +43,8 @@ __all__ = [
     "DataError",
     "GradientNoise",
     "GradientPath",
+    "HessianEigenpairs",
+    "HessianTrace",
     "LandscapeError",
     "LayerUpdates",
     "Logarithmic",
@@ -52,6 +57,7 @@ __all__ = [
     "Schedule",
     "Scheduled",
     "Sink",
+    "SpectralDensity",
     "StoreError",
     "TheoremBounds",
     "UsageError",
@@ -59,14 +65,18 @@ __all__ = [
     "activation_shift",
     "activation_statistics",
     "covariate_shift",
+    "eigenpairs_memory",
     "gradient_curvature",
     "gradient_noise",
     "gradient_path",
+    "hessian_eigenpairs",
+    "hessian_trace",
     "is_probing",
     "layer_updates",
     "loss_slice",
     "normalization_plan",
     "normalized",
     "preserved",
+    "spectral_density",
     "theorem_bounds",
 ]

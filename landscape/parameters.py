@@ -98,11 +98,12 @@ class Parameters:
         return [torch.zeros_like(p) if g is None else dense(g) for p, g in zip(self.tensors, raw, strict=True)]
 
     def product(self, gradient: Sequence[Tensor], vector: Sequence[Tensor]) -> Blocks:
-        """H v, from a gradient whose graph was kept: grad <g, v>."""
-        inner = dot(gradient, vector)
-        if not inner.requires_grad:  # the loss is linear in w: H = 0
+        """H v, from a gradient whose graph was kept."""
+        pairs = [(g, v) for g, v in zip(gradient, vector, strict=True) if g.requires_grad]
+        if not pairs:  # the loss is linear in w: H = 0
             return [torch.zeros_like(p) for p in self.tensors]
-        raw = torch.autograd.grad(inner, self.tensors, retain_graph=True, allow_unused=True)
+        outputs, weights = zip(*pairs, strict=True)
+        raw = torch.autograd.grad(outputs, self.tensors, weights, retain_graph=True, allow_unused=True)
         return [torch.zeros_like(p) if h is None else h for p, h in zip(self.tensors, raw, strict=True)]
 
     def blocks(self, vector: Tensor) -> Blocks:

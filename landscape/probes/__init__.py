@@ -9,10 +9,13 @@ from landscape.probes.activations import ActivationsProbe
 from landscape.probes.base import Measurement, Moment, Probe
 from landscape.probes.covariate_shift import CovariateShiftProbe
 from landscape.probes.curvature import CurvatureProbe
+from landscape.probes.density import SpectralDensityProbe
+from landscape.probes.eigenpairs import HessianEigenpairsProbe
 from landscape.probes.gradient_path import GradientPathProbe
 from landscape.probes.noise import GradientNoiseProbe
 from landscape.probes.slices import LossSliceProbe
 from landscape.probes.theorems import TheoremsProbe
+from landscape.probes.trace import HessianTraceProbe
 from landscape.probes.updates import UpdatesProbe
 
 #: name -> the probe's class: what ``--probe``, TOML files and ``Observer(probes=[...])`` accept.
@@ -21,6 +24,9 @@ PROBES: dict[str, Callable[..., Probe]] = {
     "covariate_shift": CovariateShiftProbe,
     "activations": ActivationsProbe,
     "curvature": CurvatureProbe,
+    "hessian_eigenpairs": HessianEigenpairsProbe,
+    "hessian_trace": HessianTraceProbe,
+    "spectral_density": SpectralDensityProbe,
     "theorems": TheoremsProbe,
     "updates": UpdatesProbe,
     "loss_slice": LossSliceProbe,

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from landscape.objective import Batch, Batches, LossFunction, Objective
-from landscape.parameters import Blocks, Selection, dot
-from landscape.preserve import preserved
+from landscape.objective import Batch, LossFunction
+from landscape.parameters import Selection, dot
 from landscape.probes.base import Measurement, Moment
+from landscape.products import curvature_operator, whole
 
 VERSION = 1
 
@@ -49,30 +47,9 @@ def gradient_curvature(
     >>> round(float(gradient_curvature(w, quadratic, None)), 4)  # H = 5 everywhere
     5.0
     """
-    with (
-        preserved(model) as snapshot,
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        sdpa_kernel(SDPBackend.MATH),
-    ):
-        objective = Objective(model, loss_fn, snapshot, select=parameters, statistics=statistics)
-        w = objective.parameters
-        if not isinstance(batch, Batches):
-            g = w.gradient(objective.loss(batch), create_graph=True)
-            fixed = [block.detach() for block in g]
-            return dot(fixed, w.product(g, fixed)) / dot(fixed, fixed)
-        _, fixed = objective.value_and_gradient(batch)
-        return _mean_product(objective, batch, fixed) / dot(fixed, fixed)
-
-
-def _mean_product(objective: Objective, batches: Batches, v: Blocks) -> Tensor:
-    """<v, Hv> of the mean over batches, one graph alive at a time."""
-    total = torch.zeros((), dtype=v[0].dtype, device=v[0].device)
-    objective.snapshot.rewind()
-    for part, weight in zip(batches.batches, batches.weights, strict=True):
-        g = objective.parameters.gradient(objective.evaluate(part), create_graph=True)
-        total = total + weight * dot(v, objective.parameters.product(g, v))
-    return total
+    with curvature_operator(model, loss_fn, whole(batch), parameters=parameters, statistics=statistics) as H:
+        g = H.gradient
+        return dot(g, H.product(g)) / dot(g, g)
 
 
 class CurvatureProbe:

@@ -1,0 +1,119 @@
+"""Orthonormal vectors of length n, and sums over n that are exact to float64 without a copy in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]
+
+#: Entries summed in the vectors' own precision before the sum goes on in float64; also fits the caches.
+CHUNK = 1 << 16
+#: A second pass of Gram-Schmidt below this ratio of the norms after and before the first.
+TWICE = 0.1
+#: What is left below this many units of rounding of what was there is rounding.
+ROUNDING_UNITS = 64.0
+
+
+def matrix_product(A: Tensor) -> Product:
+    """A plain symmetric matrix as an operator.
+
+    >>> matrix_product(torch.diag(torch.tensor([1.0, 2.0])))(torch.ones(2)).tolist()
+    [1.0, 2.0]
+    """
+    return lambda v: A @ v
+
+
+def length(v: Tensor) -> Tensor:
+    """||v||, a scalar, in float64, chunk by chunk."""
+    return inner(v, v).sqrt()
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b>, a scalar, multiplied and summed in float64, chunk by chunk (float32 squares underflow at 1e-19)."""
+    pairs = zip(torch.split(a, CHUNK), torch.split(b, CHUNK), strict=True)
+    return torch.stack([torch.dot(x.double(), y.double()) for x, y in pairs]).sum()
+
+
+def random_direction(n: int, generator: torch.Generator, like: Tensor) -> Tensor:
+    """A vector of norm one, uniform on the sphere; drawn on the CPU, the same on every device."""
+    v = torch.randn(n, generator=generator, dtype=like.dtype).to(like.device)
+    return v / length(v).to(v.dtype)
+
+
+class Basis:
+    """At most ``capacity`` orthonormal vectors of length n, as the rows of one matrix.
+
+    Attributes:
+        rows: the matrix; the first ``size`` rows are in use. (capacity, n)
+        size: vectors so far.
+    """
+
+    def __init__(self, n: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.rows = torch.empty(capacity, n, dtype=dtype, device=device)
+        self.size = 0
+
+    @property
+    def tiny(self) -> float:
+        """Numbers below this have lost digits to underflow."""
+        finfo = torch.finfo(self.rows.dtype)
+        return float(finfo.tiny / finfo.eps)
+
+    @property
+    def eps(self) -> float:
+        """Rounding of the vectors' arithmetic."""
+        return float(torch.finfo(self.rows.dtype).eps)
+
+    def append(self, v: Tensor) -> None:
+        """One more vector, orthogonal to the others already."""
+        self.rows[self.size] = v
+        self.size += 1
+
+    def orthogonalize(self, v: Tensor) -> tuple[Tensor, float, float]:
+        """Take the basis out of ``v``, in place; classical Gram-Schmidt, a second time where much was taken.
+
+        Returns:
+            What was taken: coefficients (size,), float64 on the CPU; ||v|| before; ||v|| after.
+        """
+        coefficients = torch.zeros(self.size, dtype=torch.float64)
+        first = last = float("nan")
+        for sweep in range(3):
+            start = length(v)
+            taken = self.project(v)
+            self._subtract(v, taken)
+            *values, before, after = torch.cat([taken, torch.stack([start, length(v)])]).tolist()  # one wait
+            coefficients += torch.tensor(values, dtype=torch.float64)
+            first, last = (before if sweep == 0 else first), after
+            if not after < TWICE * before or after <= ROUNDING_UNITS * self.eps * first:
+                break
+        return coefficients, first, last
+
+    def rotate(self, weights: Tensor) -> None:
+        """The first rows become combinations of the present ones, in place: weights (size, p) -> p rows."""
+        old, size = self.size, weights.shape[1]
+        mix = weights.T.to(self.rows)
+        for part in self._parts():
+            part[:size] = mix @ part[:old]
+        self.size = size
+
+    def combine(self, weights: Tensor) -> Tensor:
+        """Combinations of the rows: weights (size, p) -> (p, n)."""
+        return weights.T.to(self.rows) @ self.rows[: self.size]
+
+    def _parts(self) -> Iterator[Tensor]:
+        yield from torch.split(self.rows, CHUNK, dim=1)
+
+    def project(self, v: Tensor) -> Tensor:
+        """Q v: ``size`` numbers in float64."""
+        total = torch.zeros(self.size, dtype=torch.float64, device=v.device)
+        for rows, part in zip(self._parts(), torch.split(v, CHUNK), strict=True):
+            total += (rows[: self.size] @ part).double()
+        return total
+
+    def _subtract(self, v: Tensor, coefficients: Tensor) -> None:
+        """V <- v - Q' c, in place."""
+        c = coefficients.to(v.dtype)
+        for rows, part in zip(self._parts(), torch.split(v, CHUNK), strict=True):
+            part.addmv_(rows[: self.size].T, c, alpha=-1)

@@ -1,0 +1,301 @@
+r"""The outermost eigenvalues of the Hessian or the Gauss-Newton matrix, and where the gradient lies among them.
+
+Restarted Lanczos with full reorthogonalization on one kept graph; stops by residuals, and then looks for what a
+single start may have missed. Inside training each measurement starts from the last one's eigenvectors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import UsageError
+from landscape.krylov.eigen import default_capacity, eigenpairs, smallest_capacity
+from landscape.krylov.memory import place, vectors_bytes
+from landscape.objective import Batch, LossFunction
+from landscape.parameters import Parameters, Selection, dot, flat
+from landscape.preserve import unwrapped
+from landscape.probes.base import Measurement, Moment
+from landscape.products import CurvatureOperator, curvature_operator, whole
+from landscape.streams import stream_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1
+#: Vectors beside the basis: the pending ones, a product, its blocks.
+BESIDE = 4
+
+
+@dataclass(frozen=True)
+class HessianEigenpairs:
+    """k eigenpairs, best first: largest, smallest or farthest from zero.
+
+    Attributes:
+        eigenvalues: with their sign, float64 on the CPU. (k,)
+        eigenvectors: rows of norm one, in the order of the flat w; where there was room for them. (k, n)
+        residuals: ||H v - lambda v||, from the recurrence. (k,)
+        products: products with H that it took.
+        converged: every eigenvalue's error bound lies below tol.
+        verified: and a search from a fresh start found none that was missed (99 % sure).
+        gradient_energy: the part of ||g||^2 that lies in the span of the eigenvectors.
+        operator: "hessian" or "ggn".
+        which: "largest", "smallest" or "magnitude".
+    """
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+    residuals: Tensor
+    products: int
+    converged: bool
+    verified: bool
+    gradient_energy: float
+    operator: str
+    which: str
+
+    def frame(self) -> pd.DataFrame:
+        """One row per eigenvalue, with the scalars repeated."""
+        import pandas as pd
+
+        columns = {"eigenvalue": self.eigenvalues.tolist(), "residual": self.residuals.tolist()}
+        names = ("products", "converged", "verified", "gradient_energy", "operator", "which")
+        return pd.DataFrame(columns | {name: getattr(self, name) for name in names})
+
+
+def hessian_eigenpairs(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    batches: Batch,
+    *,
+    k: int = 1,
+    tol: float = 1e-3,
+    which: str = "largest",
+    operator: str = "hessian",
+    parameters: Selection = None,
+    layers: Sequence[str] | None = None,
+    start: Tensor | None = None,
+    verify: bool | None = None,
+    statistics: str = "batch",
+    seed: int = 0,
+    max_products: int | None = None,
+    max_basis: int | None = None,
+    memory_limit: float | None = None,
+    offload: bool | None = None,
+) -> HessianEigenpairs:
+    r"""H v = lambda v for the k outermost eigenvalues of the mean loss over ``batches``.
+
+    ``tol`` bounds each eigenvalue's relative error by min(r, r^2 / gap), r = ||H v - lambda v||; an eigenvector is
+    off by an angle of about r / gap, so ask for a smaller ``tol`` where the vectors matter. Afterwards a fresh random
+    start is grown outside what was found, until an eigenvalue that was missed (a second copy, one of a cluster)
+    would have shown itself. Sums and projected matrices are float64, products in the model's own arithmetic.
+
+    Args:
+        model: any ``nn.Module``.
+        loss_fn: ``loss_fn(model, batch) -> scalar``, a mean over the batch.
+        batches: a list of batches (weighted by their sizes), ``Batches``, or one batch that is not a list.
+        k: how many pairs.
+        tol: relative error of the eigenvalues.
+        which: "largest" (algebraic), "smallest" (the most negative first) or "magnitude".
+        operator: "hessian", or "ggn" (J'H_L J: loss_fn calls the model once and looks at its output alone).
+        parameters: restrict w to a name pattern or predicate.
+        layers: restrict w to the parameters of these modules: their diagonal block.
+        start: eigenvectors of an earlier, near-by solve to start from, (n,) or (p, n).
+        verify: search for missed eigenvalues; None: unless there is a ``start``.
+        statistics: "batch" or "running".
+        seed: of the random starts; the same seed gives the same numbers.
+        max_products: stop there, with ``converged`` False; 100 (k + 1) unless told otherwise.
+        max_basis: most vectors kept at a time, 4 k + 48 unless told otherwise; then thick restart.
+        memory_limit: bytes for them, and for the graphs of several batches; half of what is free if None.
+        offload: True keeps vectors on the CPU, False on the model's device; None: the CPU if they don't fit.
+
+    Raises:
+        UsageError: k > n, or another argument that is not what it has to be.
+        ProbeError: not enough memory, nothing trainable, complex weights, no Gauss-Newton matrix.
+
+    Cost: one forward+backward with its graph kept, then ``products`` backward passes through it (about 1.5 to 2 bare
+    forward+backward passes each). Memory: ``eigenpairs_memory``, and the graph. Attention runs its math kernel.
+
+    >>> w = nn.Linear(3, 1, bias=False)
+    >>> curvatures = torch.tensor([5.0, 5.0, -2.0])
+    >>> saddle = lambda model, batch: (curvatures * model.weight.square()).sum() / 2
+    >>> pairs = hessian_eigenpairs(w, saddle, None, k=3)
+    >>> [round(x, 4) for x in pairs.eigenvalues.tolist()]
+    [5.0, 5.0, -2.0]
+    """
+    with curvature_operator(
+        model,
+        loss_fn,
+        batches,
+        operator=operator,
+        parameters=parameters,
+        layers=layers,
+        statistics=statistics,
+        memory_limit=memory_limit,
+    ) as H:
+        n = H.parameters.numel
+        _check(k, n, max_basis)
+        wanted = default_capacity(n, k) if max_basis is None else min(max_basis, n)
+        device, room = place(
+            n, wanted + BESIDE, smallest_capacity(n, k) + BESIDE, H.dtype, H.parameters.device, memory_limit, offload
+        )
+        found = eigenpairs(
+            H,
+            n,
+            k,
+            tol=tol,
+            which=which,
+            start=start,
+            seed=stream_seed(seed, "hessian_eigenpairs"),
+            capacity=room - BESIDE,
+            max_products=max_products,
+            verify=verify,
+            dtype=H.dtype,
+            device=device,
+        )
+        energy = _energy(H, found.vectors)
+    return HessianEigenpairs(
+        eigenvalues=found.values,
+        eigenvectors=found.vectors,
+        residuals=found.residuals,
+        products=found.products,
+        converged=found.converged,
+        verified=found.verified,
+        gradient_energy=energy,
+        operator=operator,
+        which=which,
+    )
+
+
+def eigenpairs_memory(
+    model: nn.Module, *, k: int = 1, max_basis: int | None = None, parameters: Selection = None
+) -> int:
+    """Bytes of vectors that ``hessian_eigenpairs`` takes at most, the graph of the gradient aside.
+
+    >>> eigenpairs_memory(nn.Linear(100, 10), k=5)  # 1,010 numbers x (68 + 4) vectors x 4 bytes
+    290880
+    """
+    w = Parameters(unwrapped(model), parameters)
+    dtype = torch.float32
+    for p in w.tensors:
+        dtype = torch.promote_types(dtype, p.dtype)
+    capacity = default_capacity(w.numel, k) if max_basis is None else min(max_basis, w.numel)
+    return vectors_bytes(w.numel, capacity + BESIDE, dtype)
+
+
+def _check(k: int, n: int, max_basis: int | None) -> None:
+    if not 1 <= k <= n:
+        raise UsageError(f"k={k} eigenpairs of a loss with {n} parameters: k must be 1 to {n}")
+    if max_basis is not None and min(max_basis, n) < smallest_capacity(n, k):
+        raise UsageError(f"max_basis={max_basis} can't hold a solve for k={k}: {smallest_capacity(n, k)} at least")
+
+
+def _energy(H: CurvatureOperator, vectors: Tensor) -> float:
+    """sum of <v_i, g>^2 over ||g||^2; 0 where there is no gradient."""
+    g = flat(H.gradient)
+    total = float(dot(H.gradient, H.gradient))
+    inside = float((vectors @ g.to(vectors)).square().sum())
+    return inside / total if total > 0 else 0.0
+
+
+class HessianEigenpairsProbe:
+    """``hessian_eigenpairs`` inside a training loop, each measurement started from the last one's vectors.
+
+    Args:
+        k: how many pairs.
+        tol: relative error of the eigenvalues.
+        which: "largest", "smallest" or "magnitude".
+        operator: "hessian" or "ggn".
+        on: "same", "held-out" or "full".
+        layers: a block for each of these modules; the whole matrix if None.
+        statistics: "batch" or "running".
+        verify_every: a warm start can follow an eigenvalue that another has overtaken; every so many measurements
+            the search for missed ones is done.
+    """
+
+    name = "hessian_eigenpairs"
+    version = VERSION
+
+    def __init__(
+        self,
+        k: int = 1,
+        tol: float = 1e-3,
+        which: str = "largest",
+        operator: str = "hessian",
+        on: str = "same",
+        layers: Sequence[str] | None = None,
+        statistics: str = "batch",
+        verify_every: int = 10,
+    ) -> None:
+        if verify_every < 1:
+            raise UsageError(f"verify_every={verify_every}: every 1, 2, 3... measurements")
+        self.k, self.tol, self.which, self.operator = k, tol, which, operator
+        self.on, self.layers, self.statistics, self.verify_every = on, layers, statistics, verify_every
+        self._count = 0
+        self._starts: dict[str, Tensor] = {}
+
+    def passes(self, full: int, layers: int) -> float:
+        """Forward+backward passes of one measurement: ``full`` batches in the full loss, so many ``layers``."""
+        products = 4.0 + 4.0 * self.k  # warm; what it really took is stored
+        return 2.0 * products * (full if self.on == "full" else 1) * len(self.layers or [""])
+
+    def measure(self, moment: Moment) -> Iterable[Measurement]:
+        """One solve at this moment, for each block."""
+        batch = moment.named(self.on)
+        verify = self._count % self.verify_every == 0
+        for layer in self.layers or [""]:
+            pairs = hessian_eigenpairs(
+                moment.model,
+                moment.loss_fn,
+                whole(batch),
+                k=self.k,
+                tol=self.tol,
+                which=self.which,
+                operator=self.operator,
+                layers=[layer] if layer else None,
+                start=self._starts.get(layer),
+                verify=verify,
+                statistics=self.statistics,
+                seed=stream_seed(moment.seed, f"hessian_eigenpairs/{moment.step}"),
+            )
+            self._starts[layer] = pairs.eigenvectors
+            yield from self._rows(pairs, layer, moment.learning_rate)
+        self._count += 1
+
+    def _rows(self, pairs: HessianEigenpairs, layer: str, rate: float | None) -> Iterable[Measurement]:
+        top = float(pairs.eigenvalues[0])
+        numbers: list[tuple[str, float, int]] = [
+            *(("eigenvalue", value, i) for i, value in enumerate(pairs.eigenvalues.tolist())),
+            *(("residual", value, i) for i, value in enumerate(pairs.residuals.tolist())),
+            ("products", float(pairs.products), 0),
+            ("converged", float(pairs.converged), 0),
+            ("verified", float(pairs.verified), 0),
+            ("gradient_energy", pairs.gradient_energy, 0),
+        ]
+        if rate is not None and self.which == "largest":
+            numbers.append(("step_sharpness", rate * top if math.isfinite(top) else top, 0))
+        for quantity, value, index in numbers:
+            yield Measurement(
+                self.name,
+                quantity,
+                value,
+                layer=layer,
+                index=index,
+                variant=f"{self.operator}/{self.which}",
+                batch=self.on,
+                statistics=self.statistics,
+                dtype=str(pairs.eigenvectors.dtype).removeprefix("torch."),
+                version=VERSION,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The vectors that the next measurement starts from, and how many there were."""
+        return {"count": self._count, "starts": dict(self._starts)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._count, self._starts = state["count"], dict(state["starts"])

@@ -1,0 +1,175 @@
+"""Spectra that were chosen, as plain matrices: what is found, what is missed elsewhere, and what the errors say."""
+
+import math
+
+import pytest
+import torch
+
+from landscape.errors import UsageError
+from landscape.krylov import eigenpairs, matrix_product
+
+N = 300
+
+
+def _matrix(spectrum, seed=0):
+    """A symmetric matrix with this spectrum and random eigenvectors."""
+    spectrum = torch.as_tensor(spectrum, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    Q = torch.linalg.qr(torch.randn(len(spectrum), len(spectrum), generator=generator, dtype=torch.float64)).Q
+    A = (Q * spectrum) @ Q.T
+    return (A + A.T) / 2
+
+
+def _with_bulk(*outer, n=N):
+    """A few outer eigenvalues and a bulk in [-0.1, 0.3]."""
+    return [*outer, *torch.linspace(-0.1, 0.3, n - len(outer), dtype=torch.float64).tolist()]
+
+
+SPECTRA = {
+    "separated": _with_bulk(8.0, 5.0, 4.0, 3.0, 2.5),
+    "clustered": _with_bulk(5.0, 5.0 - 1e-9, 5.0 - 2e-9, 4.0, 3.0),
+    "degenerate": _with_bulk(5.0, 5.0, 5.0, 3.0, 3.0),
+    "close": _with_bulk(5.0, 4.999, 4.998, 4.9, 4.8),
+    "indefinite": _with_bulk(4.0, 3.0, 2.0, -3.5, -2.0),
+    "negative": [-x - 1.0 for x in _with_bulk(5.0, 4.0, 3.0, 2.0, 1.0)],
+}
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])
+@pytest.mark.parametrize("name", sorted(SPECTRA))
+def test_chosen_spectra_to_the_tolerance(name, which):
+    spectrum = sorted(SPECTRA[name])
+    k = 5 if which == "largest" or name == "indefinite" else 2
+    wanted = {
+        "largest": spectrum[::-1][:k],
+        "smallest": spectrum[:k],
+        "magnitude": sorted(spectrum, key=abs, reverse=True)[:k],
+    }[which]
+    found = eigenpairs(matrix_product(_matrix(spectrum)), N, k, which=which, seed=1)
+    assert found.converged
+    for value, true in zip(found.values.tolist(), wanted, strict=True):
+        assert value == pytest.approx(true, rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_second_copy_that_one_start_can_not_see_is_found(seed):
+    A = _matrix(_with_bulk(5.0, 5.0, 1.0), seed)
+    alone = eigenpairs(matrix_product(A), N, 2, seed=seed, verify=False)
+    assert alone.values.tolist() == pytest.approx([5.0, 1.0], rel=1e-3)  # what a stopping rule by residuals accepts
+    found = eigenpairs(matrix_product(A), N, 2, seed=seed)
+    assert found.values.tolist() == pytest.approx([5.0, 5.0], rel=1e-3)
+    assert found.verified
+    assert found.products <= alone.products + 30
+
+
+def test_a_lone_ritz_value_or_a_converged_cluster_does_not_stop_it():
+    # The start lies in the span of two eigenvectors and is nearly the wrong one of them.
+    A = torch.diag(torch.tensor([1.0, 2.0, *[0.0] * 98], dtype=torch.float64))
+    start = torch.zeros(100, dtype=torch.float64)
+    start[0], start[1] = 1.0, 1e-3
+    found = eigenpairs(matrix_product(A), 100, 1, start=start, tol=1e-6, verify=False)
+    assert float(found.values) == pytest.approx(2.0, rel=1e-6)
+    # In an invariant subspace no residual is left to warn; only the search sees what lies outside.
+    start[1] = 0.0
+    assert float(eigenpairs(matrix_product(A), 100, 1, start=start, verify=False).values) == 1.0
+    assert float(eigenpairs(matrix_product(A), 100, 1, start=start, verify=True).values) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_invariant_subspaces_end_early_and_are_exact(dtype):
+    eps = torch.finfo(dtype).eps
+    u = torch.nn.functional.normalize(torch.arange(1.0, 51.0, dtype=dtype), dim=0)
+    one = eigenpairs(lambda v: -3.0 * u * (u @ v), 50, 1, which="smallest", dtype=dtype)
+    assert float(one.values) == pytest.approx(-3.0, rel=20 * eps)
+    assert abs(float(one.vectors[0] @ u)) == pytest.approx(1.0, rel=20 * eps)
+    assert one.products <= 4
+    none = eigenpairs(torch.zeros_like, 50, 3, dtype=dtype)
+    assert none.values.tolist() == [0.0, 0.0, 0.0]
+    assert none.converged
+    same = eigenpairs(lambda v: 2.0 * v, 50, 3, dtype=dtype)
+    assert same.values.tolist() == pytest.approx([2.0] * 3, rel=20 * eps)
+    assert same.verified
+    full = eigenpairs(matrix_product(torch.diag(torch.tensor([3.0, -1.0, 2.0], dtype=dtype))), 3, 3, dtype=dtype)
+    assert full.values.tolist() == pytest.approx([3.0, 2.0, -1.0], rel=20 * eps)
+
+
+def test_vectors_are_orthonormal_and_the_residuals_are_theirs():
+    A = _matrix(SPECTRA["close"])
+    found = eigenpairs(matrix_product(A), N, 5, tol=1e-8)
+    V = found.vectors
+    torch.testing.assert_close(V @ V.T, torch.eye(5, dtype=torch.float64), rtol=0, atol=1e-12)
+    true = torch.linalg.vector_norm(V @ A - found.values[:, None] * V, dim=1)
+    assert bool((true <= found.residuals + 1e-12).all())  # the reported ones bound them
+    assert bool((true >= 0.2 * found.residuals - 1e-12).all())  # and are not vacuous
+
+
+def test_a_small_basis_restarts_and_finds_the_same():
+    A = _matrix(SPECTRA["close"])
+    free = eigenpairs(matrix_product(A), N, 3, tol=1e-5)
+    tight = eigenpairs(matrix_product(A), N, 3, tol=1e-5, capacity=12)
+    assert tight.products > 12  # it did restart
+    assert tight.converged
+    assert tight.values.tolist() == pytest.approx(free.values.tolist(), rel=2e-5)
+
+
+def test_float32_products_with_float64_sums_keep_the_last_digits():
+    spectrum = _with_bulk(5.0, 4.0, 3.0)
+    A = _matrix(spectrum).float()
+    found = eigenpairs(matrix_product(A), N, 3, tol=1e-6, dtype=torch.float32)
+    exact = torch.linalg.eigvalsh(A.double()).flip(0)[:3]
+    assert found.values.tolist() == pytest.approx(exact.tolist(), rel=5e-6)
+
+
+def test_numbers_whose_squares_underflow():
+    A = _matrix(_with_bulk(5.0, 4.0)).float()
+    found = eigenpairs(lambda v: (A @ v) * 1e-24, N, 2, dtype=torch.float32)
+    assert [value * 1e24 for value in found.values.tolist()] == pytest.approx([5.0, 4.0], rel=1e-3)
+
+
+def test_a_warm_start_takes_a_few_products():
+    A = _matrix(_with_bulk(8.0, 5.0, 3.0))
+    cold = eigenpairs(matrix_product(A), N, 1)
+    moved = A + 0.02 * _matrix(torch.linspace(-1, 1, N), seed=5)
+    warm = eigenpairs(matrix_product(moved), N, 1, start=cold.vectors)
+    assert float(warm.values) == pytest.approx(float(torch.linalg.eigvalsh(moved)[-1]), rel=1e-3)
+    assert warm.products <= 3 < cold.products
+    assert not warm.verified  # and says that nobody searched
+
+
+def test_running_out_of_products_is_said():
+    found = eigenpairs(matrix_product(_matrix(torch.linspace(0, 1, N))), N, 3, max_products=5)
+    assert (found.products, found.converged, found.verified) == (5, False, False)
+
+
+def test_a_product_that_is_not_finite_ranks_as_infinite():
+    found = eigenpairs(lambda v: v * math.nan, 10, 2)
+    assert found.values.tolist() == [math.inf, math.inf]
+    assert not found.converged
+    assert eigenpairs(lambda v: v * math.inf, 10, 1, which="smallest").values.tolist() == [-math.inf]
+    assert float(eigenpairs(lambda v: 2 * v, 10, 1, start=found.vectors).values) == pytest.approx(2.0)  # NaN: no start
+
+
+def test_seeds_repeat_and_agree():
+    A = _matrix(SPECTRA["separated"])
+    first, again, other = (eigenpairs(matrix_product(A), N, 3, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first.vectors, again.vectors)
+    assert torch.equal(first.values, again.values)
+    assert not torch.equal(first.vectors, other.vectors)
+    assert other.values.tolist() == pytest.approx(first.values.tolist(), rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"k": 11}, "k must be 1 to 10"),
+        ({"k": 0}, "k must be 1 to 10"),
+        ({"which": "bigest"}, "did you mean"),
+        ({"tol": 0.0}, "between 0 and 1"),
+        ({"start": torch.ones(7)}, r"start must be \(10,\)"),
+        ({"k": 3, "max_products": 2}, "at least as many"),
+        ({"k": 3, "capacity": 4}, "7 at least"),
+    ],
+)
+def test_wrong_arguments(options, words):
+    with pytest.raises(UsageError, match=words):
+        eigenpairs(torch.clone, 10, **options)
