@@ -11,8 +11,14 @@ from landscape.data.base import Dataset, make_dataset
 from landscape.data.cifar import cifar10, cifar100
 from landscape.data.digits import digits
 from landscape.data.gaussian import gaussian_regression
+from landscape.data.gaussian_inputs import gaussian_inputs
 from landscape.data.idx import fashion_mnist, mnist
+from landscape.data.rows import digit_rows
+from landscape.data.scales import two_features
+from landscape.data.text import text
 from landscape.data.user import as_dataset
+from landscape.data.wideband import wideband
+from landscape.data.words import bag_of_words
 from landscape.errors import UsageError, nearest
 from landscape.imports import is_reference, load_object
 
@@ -20,11 +26,17 @@ __all__ = ["DATA", "Dataset", "load_data", "make_dataset"]
 
 DATA: dict[str, Callable[..., Dataset]] = {
     "digits": digits,
+    "digit-rows": digit_rows,
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "gaussian-regression": gaussian_regression,
+    "gaussian-inputs": gaussian_inputs,
+    "two-features": two_features,
+    "wideband": wideband,
+    "text": text,
+    "bag-of-words": bag_of_words,
 }
 
 
@@ -42,7 +54,8 @@ def load_data(
         name: a key of ``DATA``, or the user's own ``package:function`` or ``path/file.py:function``, which
             returns a ``Dataset`` or ``((x, y), (x_test, y_test))``.
         data_dir: folder searched first for data files.
-        seed: of the run; used only by data drawn anew for each seed ("gaussian-regression").
+        seed: of the run; used only by data drawn anew for each seed ("gaussian-regression", "gaussian-inputs",
+            "two-features").
         allow_mismatch: take files that are not the published ones, and note it.
         options: keyword arguments of the source, e.g. ``limit``. ``data_dir``, ``seed`` and ``allow_mismatch`` are
             handed to a source (also the user's) that has parameters of these names.

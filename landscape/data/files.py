@@ -65,6 +65,33 @@ def roots(data_dir: Path | None) -> list[tuple[Path, bool]]:
     return [*named, *((path, False) for path in (Path("data"), _expanded("~/data"), keras, hub))]
 
 
+def own_path(name: str, path: str, data_dir: Path | None) -> Path:
+    """A file or folder of the user's: ``path`` as it is, or in one of the folders of data files.
+
+    Raises:
+        DataError: there is none; the message lists where it was looked for.
+    """
+    candidates = [_expanded(path), *(root / path for root, _ in roots(data_dir))]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    raise DataError(f"data {name!r}: there is no {path}; looked for {', '.join(map(str, candidates))}")
+
+
+def read_text(name: str, file: Path) -> str:
+    """The text of a file in UTF-8.
+
+    Raises:
+        DataError: it can't be read, or is something else.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"data {name!r}: {file} is not UTF-8 text ({error}); convert it, e.g. with iconv") from error
+    except OSError as error:
+        raise DataError(f"data {name!r}: {file} can't be read: {error.strerror}") from error
+
+
 def find(name: str, layouts: tuple[Layout, ...], data_dir: Path | None) -> Found:
     """The first folder that holds all files of one of the layouts.
 

@@ -20,6 +20,7 @@ from landscape.models.deep_linear import deep_linear
 from landscape.models.inception import inception
 from landscape.models.lenet import lenet
 from landscape.models.mlp import mlp
+from landscape.models.phase_dnn import phase_dnn
 from landscape.models.recurrent import recurrent
 from landscape.models.resnet import resnet
 from landscape.models.transformer import transformer
@@ -35,6 +36,7 @@ __all__ = [
     "inception",
     "lenet",
     "mlp",
+    "phase_dnn",
     "recurrent",
     "resnet",
     "transformer",
@@ -47,6 +49,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "inception": inception,
     "lenet": lenet,
     "mlp": mlp,
+    "phase_dnn": phase_dnn,
     "recurrent": recurrent,
     "resnet": resnet,
     "transformer": transformer,

@@ -29,16 +29,19 @@ SETTINGS = {
     "inception": {"input_shape": (1, 8, 8), "output_size": 10, "channels": [4, "M", 8]},
     "recurrent": {"input_shape": (3, 5), "output_size": 10, "hidden": 8},
     "transformer": {"input_shape": (3, 5), "output_size": 10, "features": 16, "layers": 1},
+    "phase_dnn": {"input_shape": (1,), "output_size": 1, "hidden": [8, 8]},
 }
 PLAIN = ["mlp", "deep_linear", "convnet", "vgg", "lenet"]  # blocks one after the other
-SPACELESS = ["mlp", "deep_linear", "recurrent", "transformer"]
+SPACELESS = ["mlp", "deep_linear", "recurrent", "transformer", "phase_dnn"]
 # A cell's activation functions are part of its definition.
 OWN_ACTIVATIONS = {"selu", "selu:0.05", "evonorm-s0", "norm-propagation", "scaled-weight-standardization"}
 PAIRS = [
     (name, norm)
     for name in SETTINGS
     for norm, entry in NORMALIZATIONS.items()
-    if not ("in space" in entry.needs and name in SPACELESS) and not (name == "recurrent" and norm in OWN_ACTIVATIONS)
+    if not ("in space" in entry.needs and name in SPACELESS)
+    and not ("inputs to a unit" in entry.needs and name == "phase_dnn")
+    and not (name == "recurrent" and norm in OWN_ACTIVATIONS)
 ]
 
 
@@ -177,7 +180,7 @@ def test_arms_of_a_seed_share_names_and_weights_bit_for_bit(name, norm):
     assert all(own.search(key) for key in theirs)
 
 
-@pytest.mark.parametrize("name", ["mlp", "deep_linear"])
+@pytest.mark.parametrize("name", ["mlp", "deep_linear", "phase_dnn"])
 def test_a_normalization_that_would_act_nowhere_is_refused(name):
     with pytest.raises(UsageError, match=r"'instance' acts nowhere in this network.*use a convolutional"):
         build_model(name, norm="instance", **SETTINGS[name])

@@ -196,8 +196,10 @@ def test_language_models_train_under_every_probe(name):
     def loss_fn(model, batch):
         return F.cross_entropy(model(batch[0]), batch[1])
 
-    probes = [cls() for kind, cls in PROBES.items() if kind != "theorems"]
-    observer = landscape.Observer(model, loss_fn, probes, every=10, optimizer=optimizer, strict=True)
+    few = {"hessian_trace": {"products": 8}, "spectral_density": {"draws": 1, "steps": 3}}
+    probes = [cls(**few.get(kind, {})) for kind, cls in PROBES.items() if kind != "theorems"]
+    held = {"held-out": batch, "full": landscape.Batches([batch, (x[:4], batch[1][:4])]), "fixed": batch}
+    observer = landscape.Observer(model, loss_fn, probes, every=20, optimizer=optimizer, batches=held, strict=True)
     first = loss_fn(model, batch).item()
     for _ in range(20):
         optimizer.zero_grad()

@@ -22,6 +22,7 @@ SHAPES = {
     "inception": (1, 4, 4),
     "recurrent": (3, 5),
     "transformer": (3, 5),
+    "phase_dnn": (1,),
 }
 SMALL = {
     "convnet": {"channels": (4, "M", 8)},
@@ -33,6 +34,7 @@ SMALL = {
     "inception": {"channels": (2, "M", 2)},
     "recurrent": {"hidden": 4, "layers": 1},
     "transformer": {"features": 4, "heads": 2, "layers": 1},
+    "phase_dnn": {"frequencies": (1, 2, 3, 4, 5), "form": "parallel", "hidden": (4,)},  # ten outputs
 }
 
 

@@ -157,3 +157,34 @@ def test_what_is_not_there_is_named(tmp_path, changes, message):
 def test_any_torch_optimizer_by_name():
     model = torch.nn.Linear(2, 1)
     assert isinstance(build_optimizer(Spec("Adam", {"betas": [0.8, 0.9]}), model, 0.1), torch.optim.Adam)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "accuracy"),
+    [
+        (Spec("transformer", {"features": 8, "heads": 2, "layers": 1}), Spec("text", {"context": 8}), True),
+        (Spec("recurrent", {"hidden": 8, "layers": 1}), Spec("text", {"context": 8}), True),
+        (Spec("recurrent", {"hidden": 8, "layers": 1}), Spec("digit-rows"), True),
+        (Spec("mlp", {"hidden": [8]}), Spec("bag-of-words"), True),
+        (Spec("phase_dnn", {"hidden": [8]}), Spec("wideband", {"samples": 512}), False),
+        (
+            Spec("phase_dnn", {"hidden": [8], "frequencies": [0, 23], "form": "parallel"}),
+            Spec("wideband", {"samples": 512, "frequencies": [0, 23]}),
+            False,
+        ),
+        (Spec("mlp", {"hidden": []}), Spec("two-features", {"scale": 3.0}), False),
+    ],
+)
+def test_language_sequences_and_functions_are_trained_by_the_same_loop(tmp_path, model, data, accuracy):
+    study = _study(
+        model=model, data=data, batch_size=64, steps=40, evaluate_every=20, probes=(), learning_rates=(0.01,)
+    )
+    study = dataclasses.replace(study, primary_rate=0.01, optimizer=Spec("adam"))
+    frame = _frame(_run(study, 1), tmp_path)
+    loss = frame[frame["quantity"] == "full_loss"].sort_values("step")["value"]
+    assert loss.iloc[-1] < loss.iloc[0]
+    quantities = set(frame["quantity"])
+    assert ({"train_accuracy", "test_accuracy", "test_accuracy_reestimated"} <= quantities) is accuracy
+    if data.name == "text":  # a share of characters, not of windows
+        final = frame[(frame["quantity"] == "test_accuracy") & (frame["step"] == 40)]["value"].item()
+        assert final > 1.5 / 16
