@@ -63,7 +63,8 @@ class Claim:
         matched: decide at matched full loss too (for measures of the landscape).
         landscape: a measure of smoothness, to which the step-size-limited and confounded rules apply.
         needs_training: steps where an arm has not left the plateau are excluded.
-        rate: "primary" (the study's), "largest", or a number: the equal learning rate that decides.
+        rate: "primary" (the study's), "largest" (that both were trained at), or a number: the equal learning rate
+            that decides. "best": each arm at its own best rate decides, where equal rates mean nothing.
         source: where it was published.
         counter_evidence: what was published against it.
         published: the published value, in words, where there is one.
@@ -85,7 +86,7 @@ class Claim:
     matched: bool = False
     landscape: bool = False
     needs_training: bool = True
-    rate: float | Literal["primary", "largest"] = "primary"
+    rate: float | Literal["primary", "largest", "best"] = "primary"
     source: str = ""
     counter_evidence: str = ""
     published: str = ""
@@ -152,7 +153,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decided claim: at equal learning rate (which is the verdict) and at each arm's best rate."""
+    """A decided claim: at equal learning rate (which is the verdict) and at each arm's best rate.
+
+    Where the claim's ``rate`` is "best", both are the comparison at the best rates.
+    """
 
     claim: Claim
     equal: Comparison
@@ -254,6 +258,8 @@ class Analysis:
         answer: verdicts -> the answer in one to three sentences.
         definitions: term -> definition, for the methods part.
         title: the report's title; the experiment's name if empty.
+        derive: (experiment, long table) -> further rows of the long table, made from the runs' own (see
+            ``landscape.derived``); claims and sections see them with the others.
     """
 
     name: str
@@ -266,3 +272,4 @@ class Analysis:
     answer: Callable[[tuple[Verdict, ...]], str]
     definitions: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
+    derive: Callable[[Experiment, pd.DataFrame], pd.DataFrame] | None = None

@@ -25,8 +25,7 @@ def build_report(analysis: Analysis, folder: Folder) -> Report:
         StoreError: a run can't be read.
         UsageError: a claim of the analysis contradicts itself.
     """
-    frame = folder.frame()
-    frame.attrs["arrays"] = folder.arrays
+    frame = measured(analysis, folder)
     experiment = folder.experiment
     verdicts = decide_claims(analysis.claims(experiment), experiment, frame)
     return Report(
@@ -47,7 +46,18 @@ def build_report(analysis: Analysis, folder: Folder) -> Report:
 
 def verdicts_of(analysis: Analysis, folder: Folder) -> tuple[Verdict, ...]:
     """The verdicts so far, without the figures."""
-    return decide_claims(analysis.claims(folder.experiment), folder.experiment, folder.frame())
+    return decide_claims(analysis.claims(folder.experiment), folder.experiment, measured(analysis, folder))
+
+
+def measured(analysis: Analysis, folder: Folder) -> pd.DataFrame:
+    """The long table of a folder with the rows that the analysis derives from it; arrays under ``attrs["arrays"]``."""
+    import pandas as pd
+
+    frame = folder.frame()
+    if analysis.derive is not None and len(frame):
+        frame = pd.concat([frame, analysis.derive(folder.experiment, frame)], ignore_index=True)
+    frame.attrs["arrays"] = folder.arrays
+    return frame
 
 
 def settings(folder: Folder) -> dict[str, str]:

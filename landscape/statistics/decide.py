@@ -108,6 +108,12 @@ def _decide(claim: Claim, study: Study, runs: Mapping[RunKey, RunData], best: Ma
         return Verdict(claim, not_measured(f"study {study.name!r} has no arm {' or '.join(absent)}"))
     compared = [arms[label] for label in labels]
     rates = [arm.learning_rates or study.learning_rates for arm in compared]
+    if claim.rate == "best":
+        own = tuple(best.get(arm.label, float("nan")) for arm in (compared[0], compared[-1]))
+        if any(map(math.isnan, own)):
+            return Verdict(claim, not_measured("an arm has no finished run to choose its best rate by"))
+        found = compare(claim, study, compared, (own[0], own[1]), runs)
+        return Verdict(claim, found, found)
     rate = _equal_rate(claim, study, rates)
     if rate is None:
         return Verdict(claim, not_measured("no learning rate was trained in both arms"))

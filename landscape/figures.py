@@ -1,0 +1,236 @@
+"""Figures and tables that most analyses want, declared in a line each; as data, nothing drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from landscape.analysis import Figure, Table, Verdict
+from landscape.experiment import Study
+from landscape.frames import pick, table
+from landscape.statistics import interval
+
+OVER_SEEDS = "Median over {n} seeds; the band runs from the smallest to the largest."
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of a figure.
+
+    Attributes:
+        title: its title.
+        rows: columns of the long table -> value (or list of values): what is drawn.
+        label: of its y axis; the title if empty.
+        log: whether the y axis is logarithmic.
+        guide: y of a thin horizontal line (a published value, a fixed point), if any.
+    """
+
+    title: str
+    rows: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+    log: bool = False
+    guide: float | None = None
+
+
+def over_steps(
+    name: str,
+    study: Study,
+    frame: pd.DataFrame,
+    panels: Sequence[Panel],
+    *,
+    title: str,
+    caption: str = "",
+    alt: str = "",
+    rate: float | None = None,
+    columns: int = 2,
+) -> Figure:
+    """Lines over training steps, one per arm, at one learning rate (the primary one unless given)."""
+    rate = study.primary_rate if rate is None else rate
+    own = pick(frame, study=study.name, learning_rate=rate)
+    return _lines(
+        name, study, own, panels, "step", "training step", title, f"Learning rate {rate:g}. {caption}", alt, columns
+    )
+
+
+def over_rates(
+    name: str,
+    study: Study,
+    frame: pd.DataFrame,
+    panels: Sequence[Panel],
+    *,
+    title: str,
+    caption: str = "",
+    alt: str = "",
+    columns: int = 2,
+) -> Figure:
+    """Lines over the learning rate, one per arm, at the last step."""
+    own = pick(frame, study=study.name, step=study.steps)
+    figure = _lines(name, study, own, panels, "learning_rate", "learning rate", title, caption, alt, columns)
+    return _with(figure, x_log=True)
+
+
+def over_layers(
+    name: str,
+    study: Study,
+    frame: pd.DataFrame,
+    panels: Sequence[Panel],
+    *,
+    step: int,
+    title: str,
+    caption: str = "",
+    alt: str = "",
+    rate: float | None = None,
+    columns: int = 2,
+) -> Figure:
+    """Lines over depth at one step, one per arm: layers in the order of their numbers, fc2 before fc10."""
+    rate = study.primary_rate if rate is None else rate
+    own = pick(frame, study=study.name, learning_rate=rate, step=step)
+    own = pd.concat([pick(own, **panel.rows) for panel in panels]).drop_duplicates()
+    depth = {layer: k + 1 for k, layer in enumerate(sorted(set(own["layer"]), key=_natural))}
+    own = own.assign(depth=own["layer"].map(depth))
+    return _lines(name, study, own, panels, "depth", "layer", title, f"At step {step}. {caption}", alt, columns)
+
+
+def _lines(
+    name: str,
+    study: Study,
+    own: pd.DataFrame,
+    panels: Sequence[Panel],
+    x: str,
+    x_label: str,
+    title: str,
+    caption: str,
+    alt: str,
+    columns: int,
+) -> Figure:
+    parts = []
+    for panel in panels:
+        rows = pick(own, **panel.rows)
+        parts.append(
+            pd.DataFrame({"x": rows[x], "y": rows["value"], "arm": rows["arm"], "seed": rows["seed"]}).assign(
+                panel=panel.title
+            )
+        )
+    drawn = pd.concat(parts, ignore_index=True)
+    said = " ".join(part for part in (caption.strip(), OVER_SEEDS.format(n=drawn["seed"].nunique())) if part)
+    titles = ", ".join(panel.title for panel in panels)
+    return Figure(
+        name=name,
+        kind="lines",
+        frame=drawn,
+        title=title,
+        caption=said,
+        alt=alt or f"Lines over the {x_label}, one per arm: {titles}.",
+        options={
+            "x_label": x_label,
+            "columns": columns,
+            "panels": [panel.title for panel in panels],
+            "panel_labels": {panel.title: panel.label or panel.title for panel in panels},
+            "panel_y_log": {panel.title: panel.log for panel in panels},
+            "guide": {panel.title: panel.guide for panel in panels if panel.guide is not None},
+            "arms": [arm.label for arm in study.arms],
+        },
+    )
+
+
+def _with(figure: Figure, **options: Any) -> Figure:
+    import dataclasses
+
+    return dataclasses.replace(figure, options={**figure.options, **options})
+
+
+def dots(
+    name: str,
+    study: Study,
+    frame: pd.DataFrame,
+    panels: Sequence[Panel],
+    *,
+    rates: Mapping[str, float],
+    title: str,
+    caption: str = "",
+    alt: str = "",
+) -> Figure:
+    """A dot with its 95 % t interval over seeds per arm, the arms down the page, each at a rate of its own.
+
+    Args:
+        name: the figure's name.
+        study: whose runs.
+        frame: the long table.
+        panels: what is drawn; several rows per run count by their median.
+        rates: arm -> learning rate; arms that are missing are not drawn.
+        title: the title.
+        caption: what is special.
+        alt: the figure in words.
+    """
+    rows = []
+    for panel in panels:
+        chosen = pick(frame, study=study.name, **panel.rows)
+        for arm, rate in rates.items():
+            seeds = pick(chosen, arm=arm, learning_rate=rate).groupby("seed")["value"].median()
+            if len(seeds):
+                found = interval(seeds.tolist())
+                rows.append((panel.title, arm, found.mean, found.lower, found.upper, "mean"))
+    return Figure(
+        name=name,
+        kind="bars",
+        frame=pd.DataFrame(rows, columns=["panel", "category", "value", "low", "high", "arm"]),
+        title=title,
+        caption=" ".join(part for part in (caption, "Mean and 95 % t interval over seeds.") if part),
+        alt=alt or f"Dots with intervals, one row per arm: {', '.join(panel.title for panel in panels)}.",
+        options={
+            "panels": [panel.title for panel in panels],
+            "panel_labels": {panel.title: panel.label or panel.title for panel in panels},
+            "categories": list(rates),
+            "x_log": all(panel.log for panel in panels),
+        },
+    )
+
+
+def at_end(name: str, title: str, study: Study, frame: pd.DataFrame, columns: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Medians over seeds at the last step, a row per arm and learning rate.
+
+    Args:
+        name: the table's name.
+        title: its title.
+        study: whose runs.
+        frame: the long table.
+        columns: header -> columns of the long table that pick the rows.
+    """
+    last = pick(frame, study=study.name, step=study.steps)
+    by = ["arm", "learning_rate"]
+    found = {head: pick(last, **rows).groupby(by)["value"].median() for head, rows in columns.items()}
+    wide = table({head: values for head, values in found.items() if len(values)})
+    order = {arm.label: k for k, arm in enumerate(study.arms)}
+    return Table(
+        name,
+        title,
+        wide.sort_values(by, key=lambda c: c.map(order) if c.name == "arm" else c).rename(
+            columns={"learning_rate": "lr"}
+        ),
+    )
+
+
+def tally(verdicts: Iterable[Verdict]) -> str:
+    """Verdicts counted, in words, with the ids of those that do not hold.
+
+    >>> tally(())
+    'No claim was decided.'
+    """
+    groups: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        groups.setdefault(verdict.verdict, []).append(verdict.claim.id)
+    total = sum(map(len, groups.values()))
+    if not total:
+        return "No claim was decided."
+    held = len(groups.pop("holds", []))
+    rest = "; ".join(f"{verdict}: {', '.join(ids)}" for verdict, ids in groups.items())
+    return f"{held} of {total} claims hold{f'; {rest}' if rest else ''}."
+
+
+def _natural(layer: str) -> list[tuple[int, int, str]]:
+    """A key that sorts numbers by size: "fc2" before "fc10"."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", layer) if part]
