@@ -25,5 +25,16 @@ def _observed() -> Analysis:
     return OBSERVED
 
 
+def _normalizations() -> Analysis:
+    from landscape_analyses.normalizations import NORMALIZATIONS_ANALYSIS
+
+    return NORMALIZATIONS_ANALYSIS
+
+
 #: The command line's name of an analysis -> a function that loads it.
-ANALYSES: dict[str, Callable[[], Analysis]] = {"santurkar": _santurkar, "pairs": _pairs, "observed": _observed}
+ANALYSES: dict[str, Callable[[], Analysis]] = {
+    "santurkar": _santurkar,
+    "normalizations": _normalizations,
+    "pairs": _pairs,
+    "observed": _observed,
+}
