@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import ProbeError, UsageError
-from landscape.parameters import Blocks, Parameters, Selection, dense
+from landscape.parameters import Blocks, Parameters, Selection, dense, differentiate
 from landscape.preserve import Snapshot, set_statistics, unwrapped
 
 Batch = Any
@@ -102,7 +102,7 @@ class Objective:
     """L(w) = loss_fn(model, batch), with the same buffers and the same draws at every evaluation.
 
     Args:
-        model: the model; probed eagerly if it was compiled.
+        model: the model; the eager one inside, if it was compiled.
         loss_fn: ``loss_fn(model, batch) -> scalar``.
         snapshot: of the enclosing ``preserved(model)``.
         select: which parameters w is made of.
@@ -125,9 +125,6 @@ class Objective:
         self.snapshot = snapshot
         self.parameters = Parameters(self.model, select)
         set_statistics(self.model, statistics)
-        for module in self.model.modules():
-            if getattr(module, "_compiled_call_impl", None) is not None:
-                module._compiled_call_impl = None  # probed eagerly; the snapshot puts it back
 
     def loss(self, batch: Batch) -> Tensor:
         """L at the present weights, with its graph; one mini-batch."""
@@ -163,7 +160,7 @@ class Objective:
         parts = batch if isinstance(batch, Batches) else Batches([batch], [1.0])
         mean: Blocks = [torch.zeros_like(t) for t in tensors]
         for part, weight in zip(parts.batches, parts.weights, strict=True):
-            raw = torch.autograd.grad(self.evaluate(part), tensors, allow_unused=True)
+            raw = differentiate(self.evaluate(part), tensors)
             mean = [m if g is None else m.add(dense(g), alpha=weight) for m, g in zip(mean, raw, strict=True)]
         return mean
 

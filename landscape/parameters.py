@@ -7,7 +7,7 @@ The vector is kept as the list of its blocks (one per parameter, in ``named_para
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -94,7 +94,7 @@ class Parameters:
 
     def gradient(self, loss: Tensor, *, create_graph: bool = False) -> Blocks:
         """grad L at w, in blocks; a parameter that the loss does not depend on gives zeros."""
-        raw = torch.autograd.grad(loss, self.tensors, create_graph=create_graph, allow_unused=True)
+        raw = differentiate(loss, self.tensors, create_graph=create_graph)
         return [torch.zeros_like(p) if g is None else dense(g) for p, g in zip(self.tensors, raw, strict=True)]
 
     def product(self, gradient: Sequence[Tensor], vector: Sequence[Tensor]) -> Blocks:
@@ -103,7 +103,7 @@ class Parameters:
         if not pairs:  # the loss is linear in w: H = 0
             return [torch.zeros_like(p) for p in self.tensors]
         outputs, weights = zip(*pairs, strict=True)
-        raw = torch.autograd.grad(outputs, self.tensors, weights, retain_graph=True, allow_unused=True)
+        raw = differentiate(outputs, self.tensors, weights, retain_graph=True)
         return [torch.zeros_like(p) if h is None else h for p, h in zip(self.tensors, raw, strict=True)]
 
     def blocks(self, vector: Tensor) -> Blocks:
@@ -144,6 +144,63 @@ def norm_of_difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     parts = [torch.linalg.vector_norm(x - y, dtype=_wide(x.dtype)) for x, y in zip(a, b, strict=True)]
     total: Tensor = torch.linalg.vector_norm(torch.stack(parts))
     return total
+
+
+def differentiate(
+    output: Tensor | Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor] | None = None,
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+) -> tuple[Tensor | None, ...]:
+    """The gradient of a scalar (or of <output, weights>), None for what it does not depend on.
+
+    Raises:
+        ProbeError: a part of the model can't be differentiated like this; says which and what to do.
+    """
+    try:
+        found = torch.autograd.grad(
+            output, inputs, weights, create_graph=create_graph, retain_graph=retain_graph, allow_unused=True
+        )
+    except RuntimeError as error:
+        words = str(error).splitlines()[0][:160]
+        if "use_reentrant" in words:
+            raise ProbeError(_REENTRANT) from error
+        if "is not implemented" in words or "double backward" in words:
+            raise ProbeError(f"{_ONCE} ({words})") from error
+        raise
+    # What can't be differentiated again, and parameters inside a checkpoint, are only missing: zeros without an error.
+    if create_graph and "torch::autograd::Error" in _nodes(found):
+        raise ProbeError(f"{_ONCE} (a custom function marked once_differentiable)")
+    if any(g is None for g in found) and "CheckpointFunctionBackward" in _nodes(
+        [output] if isinstance(output, Tensor) else output
+    ):
+        raise ProbeError(_REENTRANT)
+    return found
+
+
+_REENTRANT = (
+    "a part of the model is checkpointed with use_reentrant=True, which hides its parameters from torch.autograd.grad: "
+    "pass use_reentrant=False to torch.utils.checkpoint (in transformers: "
+    'gradient_checkpointing_kwargs={"use_reentrant": False})'
+)
+_ONCE = (
+    "a part of the model has no second derivative: probes of curvature don't apply, those of the first order "
+    "(gradient_path, covariate_shift, activations) do"
+)
+
+
+def _nodes(outputs: Iterable[Tensor | None]) -> set[str]:
+    """Names of the nodes of these tensors' graphs; a microsecond each."""
+    waiting = [t.grad_fn for t in outputs if t is not None]
+    seen: set[object] = set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting.extend(parent for parent, _ in node.next_functions)
+    return {node.name() for node in seen}  # type: ignore[attr-defined]  # nodes of autograd
 
 
 def dense(gradient: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import operator
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -235,7 +235,8 @@ def preserved(model: nn.Module) -> Iterator[Snapshot]:
     values in a module's ``__dict__``; ``.grad`` (absent inside the block); ``requires_grad``; train
     and eval flags; the random states of Python, numpy, torch and, once initialised, of the model's
     CUDA devices. Also when the block raises or is interrupted. Mutable Python state (a list that a
-    forward appends to) is not restored; the Observer notices it by evaluating twice.
+    forward appends to) is not restored; the Observer notices it by evaluating twice. What torch.compile
+    compiled runs eagerly inside, since compiled graphs have no double backward.
 
     >>> model = nn.Linear(2, 1)
     >>> before = model.weight.detach().clone()
@@ -247,7 +248,8 @@ def preserved(model: nn.Module) -> Iterator[Snapshot]:
     snapshot = Snapshot(model)
     token = _probing.set(_probing.get() + 1)
     try:
-        yield snapshot
+        with _eager():
+            yield snapshot
     finally:
         _probing.reset(token)
         try:
@@ -255,6 +257,14 @@ def preserved(model: nn.Module) -> Iterator[Snapshot]:
         except KeyboardInterrupt:  # half way; all of it is put back by value, so once more is safe
             snapshot.restore()
             raise
+
+
+def _eager() -> AbstractContextManager[object]:
+    """Everything that torch.compile compiled runs eagerly inside; nothing was compiled without dynamo."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def set_statistics(model: nn.Module, statistics: str) -> None:
