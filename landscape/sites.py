@@ -99,7 +99,7 @@ def _kinds(module: nn.Module, name: str) -> tuple[str, ...]:
         return ()
     if _said(module):
         return (f"{_said(module)} ",)
-    if isinstance(module, _NONLINEAR):
+    if isinstance(module, _NONLINEAR) or type(module).__module__ == "transformers.activations":
         return ("nonlinearity ",)
     if "norm" in type(module).__name__.lower() and not any(True for _ in module.children()):
         return ("norm ",)
