@@ -86,6 +86,29 @@ def tensors_of(batch: Batch) -> Iterator[Tensor]:
             yield from tensors_of(getattr(batch, field.name))
 
 
+def mapped(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """The same nest with every tensor changed; whatever is not a tensor stays.
+
+    >>> mapped({"x": torch.ones(2), "name": "a"}, torch.neg)
+    {'x': tensor([-1., -1.]), 'name': 'a'}
+    """
+    if isinstance(batch, Tensor):
+        return change(batch)
+    if isinstance(batch, Batches):
+        return Batches([mapped(part, change) for part in batch.batches], batch.weights)
+    if isinstance(batch, Mapping):
+        kind: Any = type(batch)
+        return kind({key: mapped(value, change) for key, value in batch.items()})
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(mapped(value, change) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(mapped(value, change) for value in batch)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        fields = {field.name: mapped(getattr(batch, field.name), change) for field in dataclasses.fields(batch)}
+        return dataclasses.replace(batch, **fields)
+    return batch
+
+
 def batch_size(batch: Batch) -> int:
     """Examples in a batch: the leading dimension of its first tensor (1 where there is none)."""
     first = next(tensors_of(batch), None)
@@ -96,6 +119,12 @@ def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
     """The default loss: mean cross-entropy of ``model(x)`` for a batch ``(x, label)``."""
     inputs, labels = batch
     return nn.functional.cross_entropy(model(inputs), labels)
+
+
+def model_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """The loss that a model of transformers returns for a batch with labels: ``model(**batch).loss``."""
+    loss: Tensor = model(**batch).loss
+    return loss
 
 
 class Objective:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from landscape.objective import Batch, Batches
+from landscape.objective import Batch, mapped
 
 
 def in_dtype(
@@ -45,17 +43,4 @@ def cast(batch: Batch, dtype: torch.dtype) -> Batch:
     >>> x.dtype, label.dtype
     (torch.float32, torch.int64)
     """
-    if isinstance(batch, Tensor):
-        return batch.to(dtype) if batch.is_floating_point() else batch
-    if isinstance(batch, Batches):
-        return Batches([cast(part, dtype) for part in batch.batches], batch.weights)
-    if isinstance(batch, Mapping):
-        return type(batch)({key: cast(value, dtype) for key, value in batch.items()})  # type: ignore[call-arg]
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(cast(value, dtype) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(cast(value, dtype) for value in batch)
-    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        fields = {f.name: cast(getattr(batch, f.name), dtype) for f in dataclasses.fields(batch)}
-        return dataclasses.replace(batch, **fields)
-    return batch
+    return mapped(batch, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)

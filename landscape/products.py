@@ -20,7 +20,7 @@ from landscape.errors import ProbeError, UsageError, nearest
 from landscape.hooks import hooked
 from landscape.krylov.memory import allowed
 from landscape.objective import Batch, Batches, LossFunction, Objective, tensors_of
-from landscape.parameters import Blocks, Parameters, Selection, flat, matches
+from landscape.parameters import Blocks, Parameters, Selection, differentiate, flat, matches
 from landscape.preserve import preserved
 
 OPERATORS = ("hessian", "ggn")
@@ -72,9 +72,7 @@ class _GaussNewton:
 
     def _pull(self, u: Sequence[Tensor], *, create_graph: bool = False) -> Blocks:
         """J'u."""
-        raw = torch.autograd.grad(
-            self._z, self._w.tensors, u, create_graph=create_graph, retain_graph=True, allow_unused=True
-        )
+        raw = differentiate(self._z, self._w.tensors, u, create_graph=create_graph, retain_graph=True)
         return [torch.zeros_like(p) if g is None else g for p, g in zip(self._w.tensors, raw, strict=True)]
 
     def product(self, v: Blocks) -> Blocks:
