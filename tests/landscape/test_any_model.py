@@ -142,7 +142,7 @@ def test_frozen_unused_and_tied_parameters_change_no_number():
     for probe in ("gradient_path", "covariate_shift", "curvature"):
         a, b = (frame[frame.probe == probe] for frame in (plain, other))
         # Parameters that nothing depends on have the gradient zero, so they add nothing to any norm.
-        assert b.value.to_numpy() == pytest.approx(a.value.to_numpy(), rel=1e-6, nan_ok=True)
+        assert b.value.to_numpy() == pytest.approx(a.value.to_numpy(), rel=1e-5, abs=1e-6, nan_ok=True)
     assert set(other[other.probe == "covariate_shift"].layer) == {"inner.a", "inner.b"}
 
 
