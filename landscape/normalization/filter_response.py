@@ -35,12 +35,13 @@ class FilterResponseNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(features))
         self.bias = nn.Parameter(torch.zeros(features))
-        self.eps = nn.Parameter(torch.full((features,), 1e-4)) if learned_eps else None
+        self.eps = 1e-6
+        self.learned_eps = nn.Parameter(torch.full((features,), 1e-4)) if learned_eps else None
 
     def forward(self, y: Tensor) -> Tensor:
         """(N, units, ...) to the same shape."""
         square = y.square().mean(tuple(range(2, y.ndim)), keepdim=True) if y.ndim > 2 else y.square()
-        eps = 1e-6 if self.eps is None else 1e-6 + per_unit(self.eps.abs(), y)
+        eps = self.eps if self.learned_eps is None else self.eps + per_unit(self.learned_eps.abs(), y)
         return y * torch.rsqrt(square + eps) * per_unit(self.weight, y) + per_unit(self.bias, y)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 import landscape
 from landscape.models import MODELS, build_model
+from landscape.normalization import NORMALIZATIONS
 from landscape.probes import PROBES
 
 SHAPES = {
@@ -80,8 +81,11 @@ def _same(a, b):
     return a == b
 
 
-@pytest.mark.parametrize("norm", ["none", "batch", "noisy-batch", "lp:1"])
-@pytest.mark.parametrize("name", sorted(MODELS))
+EVERY_MODEL = [(name, norm) for name in sorted(MODELS) for norm in ("none", "batch", "noisy-batch", "lp:1")]
+EVERY_NORM = [("convnet" if "in space" in entry.needs else "mlp", norm) for norm, entry in NORMALIZATIONS.items()]
+
+
+@pytest.mark.parametrize(("name", "norm"), list(dict.fromkeys(EVERY_MODEL + EVERY_NORM)))
 def test_training_with_every_probe_at_every_step_is_bit_identical_to_training_without(name, norm):
     def build():
         return build_model(name, norm=norm, input_shape=SHAPES[name], output_size=10, **SMALL[name])
