@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import io
 import pickle
+import re
+import sys
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from landscape.errors import UsageError
+from landscape.imports import load_object
+from landscape.models import build_model
 from landscape.models.blocks import block, initialized
 from landscape.normalization import NORMALIZATIONS, Normalization, normalization, units_last
 
@@ -226,3 +232,29 @@ def test_normalizations_of_weights_refuse_what_they_are_not_for(name):
         normalize(nn.Bilinear(2, 2, 2))
     with pytest.raises(UsageError, match="parametrized already"):
         normalize(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
+
+
+def test_the_normalization_of_the_guide_passes_all_of_this(tmp_path, monkeypatch):
+    guide = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+    section = guide.partition("\n## A normalization\n")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    (tmp_path / "guide_mean_only.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = load_object("guide_mean_only:MEAN_ONLY")
+    name, constant = re.findall(r'^    "([^"]+)": (\w+),$', section, re.MULTILINE)[0]
+    assert (entry.name, constant) == ("mean-only", "MEAN_ONLY")
+    examples = doctest.testmod(sys.modules["guide_mean_only"])
+    assert (examples.attempted, examples.failed) == (1, 0)
+    monkeypatch.setitem(NORMALIZATIONS, name, entry)
+
+    for layout in LAYOUTS:
+        for training in (True, False):
+            check_gradients(name, layout, training)
+            for batch in (1, 2, 16):
+                check_values_and_derivatives(name, layout, training, batch)
+        check_copies(name, layout)
+        check_functional_call(name, layout)
+    model = build_model("mlp", norm=name, input_shape=(4,), output_size=2, hidden=[3])
+    assert type(model.fc1.norm).__name__ == "MeanOnlyNorm"
+    y = torch.randn(6, 3) + 2
+    assert torch.allclose(model.fc1.norm(y), y - y.mean(0))
