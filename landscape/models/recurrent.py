@@ -1,4 +1,4 @@
-"""Recurrent networks: plain, LSTM and GRU, with the normalization of what goes from input to hidden state."""
+"""Recurrent networks: plain, LSTM and GRU, normalized from input to hidden state, or from state to state as well."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from landscape.errors import UsageError, nearest
 from landscape.models.blocks import block, initialized, output
-from landscape.models.sequences import Normalized, Setting, by_steps, mapped, outputs, setting
+from landscape.models.sequences import PER_STEP, Normalized, Setting, by_steps, mapped, outputs, setting
+from landscape.normalization import normalization
 
+PLACEMENTS = ("input", "recurrence")
 State = tuple[Tensor, ...]  # the hidden state h, and an LSTM's cell state c; each (N, H)
 
 
@@ -41,13 +43,17 @@ CELLS: dict[str, tuple[int, int, Callable[[Tensor, Tensor, State], State]]] = {
 
 
 class Layer(Normalized):
-    """h_t = cell(norm(W x_t + b), U h_{t-1}) from h_0 = 0; children ``norm``, ``input`` and ``hidden``."""
+    """h_t = cell(norm(W x_t + b), U h_{t-1}) from h_0 = 0, or with norm(U h_{t-1}).
 
-    def __init__(self, name: str, cell: str, inputs: int, hidden: int, steps: int) -> None:
+    Children ``norm``, ``input``, ``hidden`` and, for the second, ``recurrence`` with a ``norm`` of its own.
+    """
+
+    def __init__(self, name: str, cell: str, inputs: int, hidden: int, steps: int, placement: str) -> None:
         self.gates, self.tensors, self.cell = CELLS[cell]
         super().__init__(name, self.gates * hidden, steps)
         self.input = mapped(nn.Linear(inputs, self.gates * hidden), name)
         self.hidden = mapped(nn.Linear(hidden, self.gates * hidden, bias=False), name)
+        self.recurrence = Normalized(name, self.gates * hidden, steps) if placement == "recurrence" else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(N T, F) to the hidden states (N T, H)."""
@@ -55,7 +61,10 @@ class Layer(Normalized):
         state: State = (a.new_zeros(len(a), a.shape[2] // self.gates),) * self.tensors
         states = []
         for step in range(self.steps):
-            state = self.cell(a[:, step], self.hidden(state[0]), state)
+            b = self.hidden(state[0])
+            if self.recurrence is not None:
+                b = self.recurrence.normalize_step(b, step)
+            state = self.cell(a[:, step], b, state)
             states.append(state[0])
         return torch.stack(states, dim=1).flatten(0, 1)
 
@@ -85,6 +94,7 @@ def recurrent(
     cell: str = "lstm",
     layers: int = 2,
     hidden: int = 64,
+    placement: str = "input",
     task: str | None = None,
     vocabulary: int | None = None,
     init: str | None = None,
@@ -93,8 +103,10 @@ def recurrent(
 
     The normalization is of W x_t + b, from input to hidden state, as in Laurent et al. 2016 (arXiv 1510.01378): all
     steps are there before the recurrence begins, so statistics over all steps ("batch", their sequence-wise) and of
-    each step ("batch-per-step", their frame-wise) both exist. From hidden to hidden state, U h_{t-1}, nothing is
-    normalized but weights; the states of Cooijmans et al. 2017 and Ba et al. 2016 are not. All gates are one layer.
+    each step ("batch-per-step", their frame-wise) both exist. With ``placement="recurrence"`` U h_{t-1} has a second
+    one, the same gamma and beta at each step, as in Cooijmans et al. 2017 (arXiv 1603.09025) and Ba et al. 2016; what
+    they do to an LSTM's cell state besides, and the former's gamma of 0.1 at the start, is left out. Over all
+    steps there are no statistics there. All gates are one layer.
 
     In "language" there are outputs at each step: (N, C, T), for torch's cross-entropy with targets (N, T); tokens are
     embedded in ``hidden`` units. In "classification" they are those of the last step.
@@ -107,13 +119,14 @@ def recurrent(
         cell: "rnn" (tanh), "lstm" or "gru", with torch's equations and one bias per unit.
         layers: how many.
         hidden: units of the state.
+        placement: the normalization is of the "input" to the state, or of that and in the "recurrence".
         task: "language" or "classification"; None: language for tokens, classification for vectors.
         vocabulary: how many different tokens; None: as many as outputs.
         init: "he", "glorot" or "lecun"; the normalization's own if None, else "glorot".
 
     Raises:
         UsageError: the data are no sequences, an option is not valid, or the normalization acts by replacing the
-            activation function.
+            activation function, or over all steps and is asked for in the recurrence.
 
     >>> net = recurrent(input_shape=(8, 8), output_size=10, cell="gru", norm="batch")
     >>> net(torch.zeros(3, 8, 8)).shape
@@ -121,14 +134,22 @@ def recurrent(
     """
     if cell not in CELLS:
         raise UsageError(f"there is no cell {cell!r}; {nearest(str(cell), list(CELLS))}")
+    if placement not in PLACEMENTS:
+        raise UsageError(f"there is no placement {placement!r}; {nearest(str(placement), list(PLACEMENTS))}")
     for name, value in (("layers", layers), ("hidden", hidden)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UsageError(f"{name} has to be a positive whole number, got {value!r}")
     _refuse_activation(norm)
+    over = normalization(norm).over
+    if placement == "recurrence" and norm not in PER_STEP and over.startswith("batch"):
+        raise UsageError(
+            f"the normalization {norm!r} is over {over}, and in the recurrence later steps are not there yet: use "
+            "'batch-per-step', or placement 'input'"
+        )
     read = setting(input_shape, output_size, task, vocabulary)
     embedding = read.embedding(hidden) if read.tokens else nn.Identity()
     stack: OrderedDict[str, nn.Module] = OrderedDict(
-        (f"layer{k}", Layer(norm, cell, read.size if k == 1 and read.size else hidden, hidden, read.steps))
+        (f"layer{k}", Layer(norm, cell, read.size if k == 1 and read.size else hidden, hidden, read.steps, placement))
         for k in range(1, layers + 1)
     )
     last = output(hidden, output_size)

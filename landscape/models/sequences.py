@@ -99,6 +99,11 @@ class Normalized(nn.Module):
         y = self.norm(by_steps(x, self.steps).transpose(1, 2))
         return y.transpose(1, 2).flatten(0, 1)
 
+    def normalize_step(self, x: Tensor, step: int) -> Tensor:
+        """The tokens (N, F) of one position, for those that come to be one after the other."""
+        y: Tensor = self.norm(x[:, :, None], step)[:, :, 0] if self.per_step else self.norm(x)
+        return y
+
     def forward(self, x: Tensor) -> Tensor:
         """(N T, F) to (N T, F)."""
         return self.normalize(x)

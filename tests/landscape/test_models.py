@@ -392,6 +392,7 @@ def test_own_models_that_cant_be_used_are_refused(own):
         ("resnet", {"option": "C"}, "no shortcut option 'C'; known: A, B"),
         ("inception", {"channels": ["M"]}, r"at least one, and 'M' \(a pool\), got \['M'\]"),
         ("recurrent", {"cell": "lsmt"}, "did you mean 'lstm'"),
+        ("recurrent", {"placement": "inputs"}, "did you mean 'input'"),
         ("recurrent", {"hidden": 0}, "hidden has to be a positive whole number, got 0"),
         ("recurrent", {"input_shape": (1, 8, 8)}, r"sequences, .*shape is \(1, 8, 8\); digit-rows"),
         ("transformer", {"placement": "before"}, "no placement 'before'; known: pre, post"),

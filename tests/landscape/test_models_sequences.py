@@ -170,8 +170,6 @@ def test_batch_statistics_over_all_steps_and_of_each_step():
     plain = build_model("recurrent", **VECTORS, **SMALL["recurrent"]).double()
     y = (x @ plain.layers.layer1.input.linear.weight.T).detach()
     for norm, dims in (("batch", (0, 1)), ("batch-per-step", (0,))):
-        if norm not in NORMALIZATIONS:
-            continue
         model = build_model("recurrent", norm=norm, **VECTORS, **SMALL["recurrent"]).double()
         seen = []
         handle = model.layers.layer1.norm.register_forward_hook(lambda m, args, out, seen=seen: seen.append(out))
@@ -181,6 +179,34 @@ def test_batch_statistics_over_all_steps_and_of_each_step():
         got = seen[0]
         got = got.unflatten(0, (16, 5)) if norm == "batch" else got.transpose(1, 2)
         torch.testing.assert_close(got, expected)
+
+
+def test_in_the_recurrence_each_step_is_normalized_by_its_own_statistics():
+    x = torch.randn(16, 5, 3, generator=stream(0, "x")).double()
+    settings = VECTORS | {"cell": "rnn", "hidden": 8, "layers": 1, "placement": "recurrence"}
+    for norm, dim in (("layer", 1), ("batch-per-step", 0)):
+        model = build_model("recurrent", norm=norm, **settings).double()
+        layer = model.layers.layer1
+
+        def standardized(y, dim=dim):
+            return (y - y.mean(dim, keepdim=True)) / (y.var(dim, correction=0, keepdim=True) + 1e-5).sqrt()
+
+        h = torch.zeros(16, 8, dtype=torch.float64)
+        for t in range(5):
+            a, b = x[:, t] @ layer.input.linear.weight.T, h @ layer.hidden.linear.weight.T
+            h = (standardized(a) + standardized(b)).tanh()
+        torch.testing.assert_close(model(x), model.output(h))
+    running = layer.recurrence.norm.running_var[:5].mean(1)  # of batch-per-step: nothing comes in at the first step
+    assert running[0] < running[1:].min()
+    assert len(set(running.tolist())) == 5
+
+
+@pytest.mark.parametrize("norm", ["batch", "lp:1", "noisy-batch"])
+def test_statistics_over_all_steps_are_refused_in_the_recurrence(norm):
+    with pytest.raises(
+        UsageError, match=f"'{norm}' is over batch.*later steps are not there yet: use 'batch-per-step'"
+    ):
+        build_model("recurrent", norm=norm, placement="recurrence", **VECTORS)
 
 
 # --- probes -----------------------------------------------------------------------------------------
