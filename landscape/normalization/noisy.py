@@ -15,7 +15,7 @@ over space; the noise follows the affine part gamma, beta.
 Draws come from torch's global generator of the activation's device: the training loop seeds it, and a
 probe rewinds it before every evaluation, so that all points of a sweep see the same noise.
 
-"noise" takes any batch; "noisy-batch" refuses one value per unit in training, and evaluates as batch normalization does.
+"noise" takes any batch; "noisy-batch" refuses one value per unit in training, and evaluates as batch norm does.
 (N, F): a draw per sample and unit; sequences and images: constant over steps and space.
 """
 
