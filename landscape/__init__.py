@@ -23,6 +23,7 @@ from landscape.probes.density import SpectralDensity, spectral_density
 from landscape.probes.eigenpairs import HessianEigenpairs, eigenpairs_memory, hessian_eigenpairs
 from landscape.probes.gradient_path import GradientPath, gradient_path
 from landscape.probes.noise import GradientNoise, gradient_noise
+from landscape.probes.signals import LayerSignals, layer_signals
 from landscape.probes.slices import LossSlice, loss_slice
 from landscape.probes.theorems import TheoremBounds, theorem_bounds
 from landscape.probes.trace import HessianTrace, hessian_trace
@@ -46,6 +47,7 @@ __all__ = [
     "HessianEigenpairs",
     "HessianTrace",
     "LandscapeError",
+    "LayerSignals",
     "LayerUpdates",
     "Logarithmic",
     "LossSlice",
@@ -72,6 +74,7 @@ __all__ = [
     "hessian_eigenpairs",
     "hessian_trace",
     "is_probing",
+    "layer_signals",
     "layer_updates",
     "loss_slice",
     "normalization_plan",

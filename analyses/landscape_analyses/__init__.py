@@ -31,10 +31,17 @@ def _normalizations() -> Analysis:
     return NORMALIZATIONS_ANALYSIS
 
 
+def _mean_field() -> Analysis:
+    from landscape_analyses.mean_field import MEAN_FIELD
+
+    return MEAN_FIELD
+
+
 #: The command line's name of an analysis -> a function that loads it.
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
     "normalizations": _normalizations,
+    "mean-field": _mean_field,
     "pairs": _pairs,
     "observed": _observed,
 }

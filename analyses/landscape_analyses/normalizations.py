@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -34,12 +35,12 @@ LANDSCAPE = (
 )
 
 
-def arms() -> tuple[tuple[str, ...], dict[str, str]]:
+def arms(model: str = "convnet", **options: Any) -> tuple[tuple[str, ...], dict[str, str]]:
     """Every normalization that can stand in the network; and those that can't, with the reason."""
     known, refused = [], {}
     for name in NORMALIZATIONS:
         try:
-            build_model("convnet", norm=name, input_shape=(1, 8, 8), output_size=10, channels=CHANNELS)
+            build_model(model, norm=name, output_size=10, **options or {"input_shape": (1, 8, 8), "channels": CHANNELS})
             known.append(name)
         except UsageError as error:
             refused[name] = str(error)

@@ -13,6 +13,7 @@ from landscape.probes.density import SpectralDensityProbe
 from landscape.probes.eigenpairs import HessianEigenpairsProbe
 from landscape.probes.gradient_path import GradientPathProbe
 from landscape.probes.noise import GradientNoiseProbe
+from landscape.probes.signals import SignalsProbe
 from landscape.probes.slices import LossSliceProbe
 from landscape.probes.theorems import TheoremsProbe
 from landscape.probes.trace import HessianTraceProbe
@@ -31,6 +32,7 @@ PROBES: dict[str, Callable[..., Probe]] = {
     "updates": UpdatesProbe,
     "loss_slice": LossSliceProbe,
     "gradient_noise": GradientNoiseProbe,
+    "signals": SignalsProbe,
 }
 
 
