@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -78,15 +79,14 @@ class Basis:
             What was taken: coefficients (size,), float64 on the CPU; ||v|| before; ||v|| after.
         """
         coefficients = torch.zeros(self.size, dtype=torch.float64)
-        first = last = float("nan")
+        start, first, last = length(v), math.nan, math.nan
         for sweep in range(3):
-            start = length(v)
             taken = self.project(v)
             self._subtract(v, taken)
-            *values, before, after = torch.cat([taken, torch.stack([start, length(v)])]).tolist()  # one wait
+            *values, first, left = torch.cat([taken, torch.stack([start, length(v)])]).tolist()  # one wait
             coefficients += torch.tensor(values, dtype=torch.float64)
-            first, last = (before if sweep == 0 else first), after
-            if not after < TWICE * before or after <= ROUNDING_UNITS * self.eps * first:
+            before, last = (last if sweep else first), left
+            if not last < TWICE * before or last <= ROUNDING_UNITS * self.eps * first:
                 break
         return coefficients, first, last
 

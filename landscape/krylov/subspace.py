@@ -24,10 +24,12 @@ class Chain:
     Attributes:
         vector: of norm one; becomes the basis' next vector when this chain is grown. (n,)
         coupling: g above, float64 on the CPU. (capacity,)
+        clear: it is orthogonal to so many of the basis' vectors.
     """
 
     vector: Tensor
     coupling: Tensor
+    clear: int = 0
 
 
 class Subspace:
@@ -74,11 +76,12 @@ class Subspace:
             False if nothing of it was outside the basis (the chain has ended, without a product).
         """
         vector = chain.vector
-        _, before, after = self.basis.orthogonalize(vector)
-        if after <= ROUNDING_UNITS * self.basis.eps * before:
-            self.chains.remove(chain)
-            return False
-        vector /= after
+        if chain.clear < self.size:  # another chain has grown since
+            _, before, after = self.basis.orthogonalize(vector)
+            if after <= ROUNDING_UNITS * self.basis.eps * before:
+                self.chains.remove(chain)
+                return False
+            vector /= after
         self.basis.append(vector)
         image = self.product(vector)
         self.products += 1
@@ -96,7 +99,7 @@ class Subspace:
             self.chains.remove(chain)
         else:
             chain.coupling[m] = beta
-            chain.vector = image.div_(beta)
+            chain.vector, chain.clear = image.div_(beta), self.size
         return True
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,6 +117,7 @@ class Subspace:
         self.T.zero_()
         self.T[:kept, :kept] = torch.diag(theta)
         for chain in self.chains:
+            chain.clear = kept if chain.clear == size else 0
             coupling = weights.T @ chain.coupling[:size]
             chain.coupling.zero_()
             chain.coupling[:kept] = coupling
