@@ -47,6 +47,7 @@ class SpectralDensity:
         negative_share_error: its standard error; NaN for one draw.
         products: products with H that it took.
         operator: "hessian" or "ggn".
+        dtype: the arithmetic of the products, e.g. "float32".
     """
 
     grid: Tensor
@@ -60,6 +61,7 @@ class SpectralDensity:
     negative_share_error: float
     products: int
     operator: str
+    dtype: str
 
     def frame(self) -> pd.DataFrame:
         """One row per point of the grid."""
@@ -126,7 +128,7 @@ def spectral_density(
         statistics=statistics,
         memory_limit=memory_limit,
     ) as H:
-        n = H.parameters.numel
+        n, dtype = H.parameters.numel, str(H.dtype).removeprefix("torch.")
         wanted = max(min(steps, n), 1) + BESIDE
         device, room = place(n, wanted, min(wanted, 8 + BESIDE), H.dtype, H.parameters.device, memory_limit, offload)
         rule = quadrature(
@@ -138,10 +140,10 @@ def spectral_density(
             dtype=H.dtype,
             device=device,
         )
-    return _density(rule, grid, width, operator)
+    return _density(rule, grid, width, operator, dtype)
 
 
-def _density(rule: Quadrature, grid: Tensor | None, width: float | None, operator: str) -> SpectralDensity:
+def _density(rule: Quadrature, grid: Tensor | None, width: float | None, operator: str, dtype: str) -> SpectralDensity:
     low, high = float(rule.nodes.min()), float(rule.nodes.max())
     reach = max(high - low, 1e-6 * max(abs(low), abs(high)), 1e-12)
     width = 0.01 * reach if width is None else width
@@ -162,6 +164,7 @@ def _density(rule: Quadrature, grid: Tensor | None, width: float | None, operato
         negative_share_error=float(_standard_error(negative)),
         products=rule.products,
         operator=operator,
+        dtype=dtype,
     )
 
 
@@ -245,5 +248,6 @@ class SpectralDensityProbe:
                     variant=self.operator,
                     batch=self.on,
                     statistics=self.statistics,
+                    dtype=found.dtype,
                     version=VERSION,
                 )

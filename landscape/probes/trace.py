@@ -39,6 +39,7 @@ class HessianTrace:
         method: "xtrace", "hutchinson" or "exact".
         numel: n, the rows of H: value / n is the mean eigenvalue.
         operator: "hessian" or "ggn".
+        dtype: the arithmetic of the products, e.g. "float32".
     """
 
     value: float
@@ -47,6 +48,7 @@ class HessianTrace:
     method: str
     numel: int
     operator: str
+    dtype: str
 
     def frame(self) -> pd.DataFrame:
         """One row."""
@@ -110,7 +112,7 @@ def hessian_trace(
         statistics=statistics,
         memory_limit=memory_limit,
     ) as H:
-        n = H.parameters.numel
+        n, dtype = H.parameters.numel, str(H.dtype).removeprefix("torch.")
         kept = 0 if method == "hutchinson" or products >= n else products
         least = 0 if method == "auto" else kept
         device, room = place(n, kept + BESIDE, least + BESIDE, H.dtype, H.parameters.device, memory_limit, offload)
@@ -124,7 +126,7 @@ def hessian_trace(
             dtype=H.dtype,
             device=device,
         )
-    return HessianTrace(found.value, found.standard_error, found.products, found.method, n, operator)
+    return HessianTrace(found.value, found.standard_error, found.products, found.method, n, operator, dtype)
 
 
 class HessianTraceProbe:
@@ -188,5 +190,6 @@ class HessianTraceProbe:
                     variant=self.operator,
                     batch=self.on,
                     statistics=self.statistics,
+                    dtype=found.dtype,
                     version=VERSION,
                 )

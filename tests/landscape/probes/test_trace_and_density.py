@@ -90,6 +90,8 @@ def test_density_repeats_and_one_draw_has_no_band(case):
 def test_rows_of_the_probes(case):
     net, batch, H = case
     moment = Moment(net, classify, batch, 0)
+    for name in ("hessian_eigenpairs", "hessian_trace", "spectral_density"):
+        assert {row.dtype for row in build_probe(name).measure(moment)} == {"float64"}
     rows = {(row.quantity, row.layer): row.value for row in build_probe("hessian_trace", products=200).measure(moment)}
     assert rows["trace", ""] == pytest.approx(float(H.trace()), rel=1e-9)
     assert rows["mean_eigenvalue", ""] == pytest.approx(float(H.trace()) / len(H), rel=1e-9)
