@@ -62,6 +62,7 @@ class Clocked:
         self.name, self.version, self.seconds = name, self._probe.version, 0.0
 
     def measure(self, moment: landscape.Moment) -> list[landscape.Measurement]:
+        """Measure, by the clock."""
         start = time.process_time()
         rows = list(self._probe.measure(moment))
         self.seconds += time.process_time() - start
