@@ -6,6 +6,7 @@ pieces to train pairs with. Everything else lives in the modules that README's m
 
 from __future__ import annotations
 
+from landscape.comparison import Compared, compare
 from landscape.errors import DataError, LandscapeError, ProbeError, StoreError, UsageError
 from landscape.objective import Batches
 from landscape.observer import Observer, Scheduled
@@ -40,6 +41,7 @@ __all__ = [
     "Batches",
     "Budget",
     "Change",
+    "Compared",
     "CovariateShift",
     "DataError",
     "GradientNoise",
@@ -66,6 +68,7 @@ __all__ = [
     "__version__",
     "activation_shift",
     "activation_statistics",
+    "compare",
     "covariate_shift",
     "eigenpairs_memory",
     "gradient_curvature",

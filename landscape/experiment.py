@@ -97,6 +97,9 @@ class Study:
         probes: what is measured.
         evaluate_every: full loss and accuracies every so many steps.
         full_batches: how many fixed mini-batches the full loss L_m averages over; None for all.
+        loss: the user's own ``loss_fn(model, batch)``, as ``package:function`` or ``file.py:function``; "" for
+            cross-entropy, or the squared error where the data has no classes.
+        accuracy: whether claims are made about accuracy; not where the data has no classes.
         data_dir: where data files lie; not part of the experiment's identity.
     """
 
@@ -115,6 +118,8 @@ class Study:
     probes: tuple[ProbeSpec, ...] = ()
     evaluate_every: int = 10
     full_batches: int | None = None
+    loss: str = ""
+    accuracy: bool = True
 
     def runs(self) -> Iterator[Run]:
         """One run per seed, learning rate and arm; seeds vary slowest, so that pairs finish together."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,8 +16,11 @@ from landscape.data import Dataset, load_data
 from landscape.errors import UsageError
 from landscape.experiment import Arm, Experiment, Run, Study
 from landscape.feed import Feed
-from landscape.models import build_model
-from landscape.training import build_optimizer, squared_error
+from landscape.imports import is_reference
+from landscape.losses import Loss
+from landscape.models import build_model, model_changes
+from landscape.swapping import Change
+from landscape.training import build_optimizer
 
 #: Seconds that timing may take, over all studies and arms.
 TIMING_SECONDS = 4.0
@@ -34,6 +38,7 @@ class StudyPlan:
         note: what a reader must know about the data, or "".
         passes: arm label -> forward+backward passes of one run.
         seconds_per_pass: arm label -> measured seconds of one pass; empty where not timed.
+        changes: arm label -> what gives the user's own model its normalization; empty where that takes it itself.
     """
 
     study: Study
@@ -41,6 +46,7 @@ class StudyPlan:
     note: str
     passes: Mapping[str, float]
     seconds_per_pass: Mapping[str, float] = field(default_factory=dict)
+    changes: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
 
     @property
     def total_passes(self) -> float:
@@ -87,52 +93,48 @@ def plan(
             loaded[key] = load_data(study.data.name, data_dir=data_dir, seed=study.seeds[0], **study.data.options)
         data = loaded[key]
         feed = Feed(data, study, study.seeds[0], torch.device(device if timed else "cpu"))
-        passes, seconds = {}, {}
+        loss = Loss(data, study.loss)
+        passes, seconds, changes = {}, {}, {}
+        networks: dict[tuple[str, float], Arm] = {}
         for arm in study.arms:
-            model = _model(study, arm, data)
-            _try(model, study, arm, data, min(2, feed.size))
+            options = _options(study, arm, data, loss)
+            model = build_model(study.model.name, **options)
+            if changed := model_changes(study.model.name, **options) if is_reference(study.model.name) else ():
+                changes[arm.label] = changed
+            where = f"study {study.name!r}, arm {arm.label!r}: model {study.model.name!r}"
+            value = float(loss.checked(model, data.first(min(2, feed.size)), where).detach())
+            _refuse_twin(study, arm, networks.setdefault((repr(model), value), arm))
             run = Run(study, arm, (arm.learning_rates or study.learning_rates)[0], study.seeds[0])
             build_optimizer(study.optimizer, model, run.learning_rate)
             full = feed.per_epoch if study.full_batches is None else min(study.full_batches, feed.per_epoch)
             passes[arm.label] = cost_in_passes(run, **feed.sizes(full), layers=count_layers(model))
             if timed:
-                seconds[arm.label] = _seconds_per_pass(model, feed, TIMING_SECONDS / arms)
-        plans.append(StudyPlan(study, data.checksum, data.note, passes, seconds))
+                seconds[arm.label] = _seconds_per_pass(model, loss, feed, TIMING_SECONDS / arms)
+        plans.append(StudyPlan(study, data.checksum, data.note, passes, seconds, changes))
     return tuple(plans)
 
 
-def _model(study: Study, arm: Arm, data: Dataset) -> nn.Module:
-    options = study.model.options | arm.options
-    return build_model(
-        study.model.name,
-        norm=arm.norm,
-        seed=study.seeds[0],
-        input_shape=data.input_shape,
-        output_size=data.output_size,
-        **options,
-    )
+def _options(study: Study, arm: Arm, data: Dataset, loss: Loss) -> dict[str, Any]:
+    batch, where = data.first(2), f"study {study.name!r}: model {study.model.name!r}"
+    given = {"norm": arm.norm, "seed": study.seeds[0], "input_shape": data.input_shape, "output_size": data.output_size}
+    example = {"example": lambda model: loss.checked(model, batch, where)}
+    return given | example | study.model.options | arm.options
 
 
-@torch.no_grad()
-def _try(model: nn.Module, study: Study, arm: Arm, data: Dataset, samples: int) -> None:
-    """A sample or two through the network: a shape that does not fit is told now, not once per run."""
-    x, y = data.train[0][:samples], data.train[1][:samples]
-    try:
-        output = model(x)
-        (squared_error if data.classes is None else nn.functional.cross_entropy)(output, y)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+def _refuse_twin(study: Study, arm: Arm, twin: Arm) -> None:
+    """Refuse two normalizations that make one network: a function of the user's that takes ``norm`` and ignores it."""
+    if arm.norm != twin.norm and is_reference(study.model.name):
         raise UsageError(
-            f"study {study.name!r}, arm {arm.label!r}: model {study.model.name!r} can't take inputs {tuple(x.shape)} "
-            f"and targets {tuple(y.shape)} of {data.name}: {error}"
-        ) from error
+            f"study {study.name!r}: arms {twin.label!r} and {arm.label!r} are the same network: {study.model.name!r} "
+            "takes norm= and builds the same with both; use it, or leave it out and the network is normalized for you"
+        )
 
 
-def _seconds_per_pass(model: nn.Module, feed: Feed, budget: float) -> float:
+def _seconds_per_pass(model: nn.Module, loss_fn: Loss, feed: Feed, budget: float) -> float:
     """Median of a few passes with one thread, as runs have it; the first ones warm up."""
     device = feed.train[0].device
-    criterion = squared_error if feed.classes is None else nn.functional.cross_entropy
     model = model.to(device).train()
-    x, y = feed.batch(0)
+    batch = feed.batch(0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     times: list[float] = []
@@ -140,7 +142,7 @@ def _seconds_per_pass(model: nn.Module, feed: Feed, budget: float) -> float:
     try:
         while len(times) < 3 or (len(times) < 12 and time.perf_counter() < end):
             start = time.perf_counter()
-            loss = criterion(model(x), y)
+            loss = loss_fn(model, batch)
             torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)

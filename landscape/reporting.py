@@ -74,6 +74,7 @@ def settings(folder: Folder) -> dict[str, str]:
         found["processor"] = f"{manifest['machine']}, {manifest.get('cpu_capability', '')}".rstrip(", ")
     if "threads" in manifest:
         found["threads per run"] = str(manifest["threads"])
+    found |= {f"normalized ({place})": str(what) for place, what in manifest.get("changes", {}).items()}
     if manifest.get("commit"):
         found["git commit"] = str(manifest["commit"])
     commands = [str(command) for command in manifest.get("commands", ())]

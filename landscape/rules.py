@@ -140,6 +140,9 @@ def _named(study: Mapping[str, Any]) -> Iterator[Broken]:
         name = spec.get("name") if isinstance(spec, dict) else None
         if isinstance(name, str) and ":" not in name and name not in known:
             yield (key,), f"there is no {key} {name!r}: {nearest(name, known)}; your own: package:function"
+    loss = study.get("loss")
+    if isinstance(loss, str) and loss and ":" not in loss:
+        yield ("loss",), f"{loss!r} names no code: package:function or file.py:function, a loss(model, batch)"
     options = study["model"].get("options") if isinstance(study.get("model"), dict) else None
     if isinstance(options, dict) and "norm" in options:
         yield ("model", "options", "norm"), "the arms say which normalization: leave it out here"

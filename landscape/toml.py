@@ -29,7 +29,7 @@ def read_toml(path: Path, *, allow_code: bool = False) -> Experiment:
 
     Args:
         path: the file.
-        allow_code: whether ``model`` and ``data`` may name the user's own code.
+        allow_code: whether ``model``, ``data`` and ``loss`` may name the user's own code.
 
     Raises:
         UsageError: no such file, not TOML, or with everything that is wrong in it, one line each.
@@ -52,7 +52,7 @@ def parse_toml(text: str, *, name: str = "<text>", stem: str = "experiment", all
         text: the TOML.
         name: what errors call it.
         stem: the experiment's name where the text gives none.
-        allow_code: whether ``model`` and ``data`` may name the user's own code.
+        allow_code: whether ``model``, ``data`` and ``loss`` may name the user's own code.
 
     Raises:
         UsageError: everything that is wrong in it, one line each.
@@ -177,8 +177,9 @@ def _keys(place: Place) -> list[str]:
 def _named_code(plain: Mapping[str, Any]) -> list[tuple[Place, str]]:
     found: list[tuple[Place, str]] = []
     for number, study in enumerate(plain["studies"]):
-        for key in _SPECS if isinstance(study, dict) else ():
+        for key in (*_SPECS, "loss") if isinstance(study, dict) else ():
             name = study[key].get("name") if isinstance(study.get(key), dict) else None
+            name = study.get(key) if key == "loss" else name
             if isinstance(name, str) and (":" in name or "/" in name or name.endswith(".py")):
                 message = f"{name!r} is code that would be run: look at it, then add --allow-code"
                 found.append((("studies", number, key), message))

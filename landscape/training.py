@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from landscape.data import load_data
 from landscape.errors import UsageError, nearest
 from landscape.experiment import Run, Spec
 from landscape.feed import Feed, ProbeBatches
+from landscape.losses import Loss
 from landscape.models import build_model
 from landscape.objective import Batches
 from landscape.observer import Observer, Scheduled
@@ -31,9 +34,6 @@ CHECKPOINT_SECONDS = 10.0
 TEST_CHUNK = 1000
 
 
-Criterion = Callable[[Tensor, Tensor], Tensor]
-
-
 @dataclass(frozen=True)
 class Progress:
     """How far a run is; sent at every recorded step."""
@@ -42,15 +42,6 @@ class Progress:
     steps: int
     loss: float
     learning_rate: float
-
-
-def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The regression loss: mean over samples of the squared L2 norm of the residual.
-
-    >>> float(squared_error(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2)))
-    5.0
-    """
-    return (outputs - targets).square().flatten(1).sum(dim=1).mean()
 
 
 def build_optimizer(spec: Spec, model: nn.Module, rate: float) -> torch.optim.Optimizer:
@@ -103,19 +94,16 @@ def _train(
     data = load_data(
         study.data.name, data_dir=Path(data_dir) if data_dir else None, seed=run.seed, **study.data.options
     )
+    loss_fn = Loss(data, study.loss)
     model = build_model(
         study.model.name,
         norm=run.arm.norm,
         seed=run.seed,
         input_shape=data.input_shape,
         output_size=data.output_size,
+        example=partial(loss_fn, batch=data.first(2)),
         **study.model.options | run.arm.options,
     ).to(device)
-    criterion = squared_error if data.classes is None else nn.functional.cross_entropy
-
-    def loss_fn(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        return criterion(model(batch[0]), batch[1])
-
     optimizer = build_optimizer(study.optimizer, model, run.learning_rate)
     feed = Feed(data, study, run.seed, device)
     full = feed.full(study.full_batches)
@@ -137,7 +125,7 @@ def _train(
         batches.step = step
         start = time.perf_counter()
         if step % study.evaluate_every == 0:
-            rows = [_row("loss", float(loss.detach()), batch="same"), *evaluate(model, criterion, feed, full)]
+            rows = [_row("loss", float(loss.detach()), batch="same"), *evaluate(model, loss_fn, feed, full)]
             if step == 0:
                 rows.append(_row("chance_loss", data.chance_loss))
             progress(Progress(step, study.steps, float(loss.detach()), run.learning_rate))
@@ -148,7 +136,7 @@ def _train(
             clock = {"seconds": time.perf_counter() - began, "probing": probing}
             store.save_checkpoint(_state(step + 1, model, optimizer, observer) | clock)
             saved = time.perf_counter()
-    end = evaluate(model, criterion, feed, full, final=True)
+    end = evaluate(model, loss_fn, feed, full, final=True)
     store.append(study.steps, run.learning_rate, end)
     store.put_cost("seconds", time.perf_counter() - began)
     store.put_cost("probe_seconds", probing)
@@ -169,9 +157,7 @@ def _row(quantity: str, value: float, batch: str = "") -> Measurement:
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module, criterion: Criterion, feed: Feed, full: Batches, *, final: bool = False
-) -> list[Measurement]:
+def evaluate(model: nn.Module, loss_fn: Loss, feed: Feed, full: Batches, *, final: bool = False) -> list[Measurement]:
     """Full loss L_m (batch statistics), and losses and accuracies on both splits; leaves no trace.
 
     Training accuracy is that of the same pass as L_m. Test accuracy uses running statistics. The ``final``
@@ -180,47 +166,48 @@ def evaluate(
     """
     with preserved(model) as snapshot:
         model.train()
-        passes = [_loss_and_accuracy(model, criterion, part) for part in full.batches]
+        passes = [loss_fn.and_accuracy(model, part) for part in full.batches]
         rows = [_row("full_loss", sum(w * p[0] for w, p in zip(full.weights, passes, strict=True)))]
-        classifies = feed.classes is not None
+        accuracy = sum(w * p[1] for w, p in zip(full.weights, passes, strict=True))
+        classifies = not math.isnan(accuracy)
         if classifies:
-            rows.append(_row("train_accuracy", sum(w * p[1] for w, p in zip(full.weights, passes, strict=True))))
+            rows.append(_row("train_accuracy", accuracy))
         snapshot.rewind()
         model.eval()
         test = feed.test if final else feed.test_sample
-        loss, accuracy = _test(model, criterion, test)
+        loss, accuracy = _test(model, loss_fn, test)
         rows.append(_row("test_loss", loss))
         if classifies:
             rows.append(_row("test_accuracy", accuracy))
         if classifies and final:
-            average_statistics(model, full)
-            rows.append(_row("test_accuracy_reestimated", _test(model, criterion, test)[1]))
+            average_statistics(model, full, loss_fn)
+            rows.append(_row("test_accuracy_reestimated", _test(model, loss_fn, test)[1]))
     return rows
 
 
-def _test(model: nn.Module, criterion: Criterion, test: tuple[Tensor, ...]) -> tuple[float, float]:
+def _test(model: nn.Module, loss_fn: Loss, test: tuple[Tensor, ...]) -> tuple[float, float]:
     """Loss and accuracy on examples of the test split, in chunks."""
     chunks = list(zip(*(torch.split(t, TEST_CHUNK) for t in test), strict=True))
     weights = [len(chunk[0]) / len(test[0]) for chunk in chunks]
-    values = [_loss_and_accuracy(model, criterion, chunk) for chunk in chunks]
+    values = [loss_fn.and_accuracy(model, chunk) for chunk in chunks]
     return (
         sum(w * v[0] for w, v in zip(weights, values, strict=True)),
         sum(w * v[1] for w, v in zip(weights, values, strict=True)),
     )
 
 
-def _loss_and_accuracy(model: nn.Module, criterion: Criterion, batch: tuple[Tensor, ...]) -> tuple[float, float]:
-    outputs = model(batch[0])
-    if batch[1].is_floating_point():
-        return float(criterion(outputs, batch[1])), float("nan")
-    return float(criterion(outputs, batch[1])), float((outputs.argmax(dim=1) == batch[1]).float().mean())
-
-
-def average_statistics(model: nn.Module, batches: Batches) -> None:
+def average_statistics(
+    model: nn.Module, batches: Batches, run: Callable[[nn.Module, Any], object] = lambda model, part: model(part[0])
+) -> None:
     """Re-estimate running statistics as their mean over these batches, and leave the model in eval mode.
 
     With momentum 1 a layer's running statistics are those of its last batch; they are averaged here.
     Use inside ``preserved``.
+
+    Args:
+        model: the model.
+        batches: the batches.
+        run: ``run(model, batch)`` makes the forward pass.
     """
     layers: list[Any] = [
         m for m in model.modules() if any(n.startswith("running_") for n, _ in m.named_buffers(recurse=False))
@@ -231,7 +218,7 @@ def average_statistics(model: nn.Module, batches: Batches) -> None:
         layer.momentum = 1.0
     model.train()
     for part, weight in zip(batches.batches, batches.weights, strict=True):
-        model(part[0])
+        run(model, part)
         for total, buffer in zip(totals, buffers, strict=True):
             total.add_(buffer, alpha=weight)
     for total, buffer in zip(totals, buffers, strict=True):

@@ -34,6 +34,11 @@ def reference(study: Study) -> Arm:
     return next((arm for arm in study.arms if arm.norm == "none"), study.arms[0])
 
 
+def classifies(study: Study) -> bool:
+    """Whether its data has classes, and so an accuracy."""
+    return study.accuracy and study.data.name not in REGRESSIONS
+
+
 def claims(experiment: Experiment) -> tuple[Claim, ...]:
     """For every arm: smoother along the gradient, and better trained, than the reference."""
     return tuple(
@@ -66,7 +71,7 @@ def _claims(study: Study, arm: Arm, prefix: str) -> Iterator[Claim]:
     loss = Measure("training", "full_loss", batch="")
     end = named("loss", "training ends at a lower loss")
     yield Claim(*end, loss, arm.label, base, window="end", needs_training=False)
-    if study.data.name not in REGRESSIONS:
+    if classifies(study):
         yield Claim(
             *named("acc", "the test accuracy at the end is higher"),
             Measure("training", "test_accuracy", batch=""),
@@ -193,7 +198,7 @@ def _landscape(
 
 def _training(study: Study, frame: pd.DataFrame, title: str, ids: tuple[str, ...]) -> Section:
     rows = pick(_at_primary(study, frame), probe="training")
-    names = {"full_loss": "training loss", "test_accuracy": "test accuracy"}
+    names = {"full_loss": "training loss"} | ({"test_accuracy": "test accuracy"} if classifies(study) else {})
     shown = pick(rows, quantity=list(names))
     last = pick(frame, study=study.name, probe="training", step=study.steps)
     columns = {
@@ -222,7 +227,7 @@ def _training(study: Study, frame: pd.DataFrame, title: str, ids: tuple[str, ...
                 title="Training",
                 caption=f"Study {study.name}, learning rate {study.primary_rate:g}. Median over seeds; the band runs "
                 "from the smallest to the largest seed.",
-                alt="Lines over training steps, one per arm: training loss and test accuracy.",
+                alt=f"Lines over training steps, one per arm: {' and '.join(names.values())}.",
                 options=STEPS
                 | {
                     "columns": 2,

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from landscape_cli.compare import compare
 from landscape_cli.doctor import doctor
 from landscape_cli.export import export
 from landscape_cli.init import init
@@ -60,10 +61,11 @@ def tell(error: Exception) -> int:
 
 #: For click, \b keeps the lines as they are.
 EXAMPLES = """\b
-landscape run santurkar              train, decide, and write a PDF
-landscape run santurkar --dry-run    what that would cost
-landscape init mine.toml             an experiment of your own
-landscape doctor                     is this machine fit for it?
+landscape run santurkar                train, decide, and write a PDF
+landscape run santurkar --dry-run      what that would cost
+landscape compare net.py:build --data data.py:load    your own model, with and without
+landscape init mine.toml               an experiment of your own
+landscape doctor                       is this machine fit for it?
 """
 
 
@@ -81,5 +83,5 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that has no sign for a minus still gets its table
 
 
-for command in (run, report, show, export, list_, init, doctor):
+for command in (run, compare, report, show, export, list_, init, doctor):
     main.add_command(command)

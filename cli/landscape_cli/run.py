@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from landscape_cli.options import debug_option, json_option
-from landscape_cli.output import print_json, print_verdicts, verdict_data
-from landscape_cli.planned import cost_line, few_seeds, print_plan
-from landscape_cli.progress import watching
-from landscape_cli.sources import Source, load_source
-
-if TYPE_CHECKING:
-    from landscape.analysis import Report
-    from landscape.execution import Outcome
-    from landscape.experiment import Experiment
-    from landscape.plan import StudyPlan
-    from landscape.store import Folder
-
-#: Options that change no number, and so are no part of the command to run again.
-_SILENT = ("workers", "dry_run", "quiet", "as_json")
-
+from landscape_cli.grid import carry_out, command_again, stoppable
+from landscape_cli.options import debug_option, grid_options, running_options
+from landscape_cli.sources import load_source
 
 #: For click, \b keeps the lines as they are.
 EXAMPLES = """\b
@@ -34,28 +18,12 @@ landscape run mine.toml --set studies.main.steps=500
 """
 
 
-#: From so many runs on, a few seconds of timing first make the time left worth reading.
-WORTH_TIMING = 20
-
-
 @click.command(epilog=EXAMPLES)
 @click.argument("source", metavar="ANALYSIS|FILE.toml|FILE.py")
 @click.option("--preset", help="Size of the experiment: quick, standard or paper.  [default: quick]")
-@click.option("--norm", "norms", multiple=True, metavar="N", help="Compare this normalization; may be given often.")
-@click.option("--lr", "rates", multiple=True, type=float, metavar="X", help="Learning rate; may be given often.")
-@click.option("--seeds", type=int, metavar="N", help="Number of seeds: 0 to N-1.")
-@click.option("--steps", type=int, metavar="N", help="Updates per run.")
+@grid_options
 @click.option("--data", metavar="D", help="Data of the classification studies.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where data files lie.")
-@click.option("--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N.")
-@click.option("--workers", type=int, metavar="N", help="Runs at a time; 0 trains in this process.  [default: CPUs]")
-@click.option("--dry-run", is_flag=True, help="Print the plan, its cost and an estimated time; train nothing.")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/ANALYSIS-PRESET]")
-@click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a field: steps=50, studies.main.steps=50."
-)
-@click.option("-q", "--quiet", is_flag=True, help="Nothing but the end result.")
-@json_option
+@running_options
 @click.option("--allow-code", is_flag=True, help="Let a TOML file name code of yours (package:function).")
 @debug_option
 @click.pass_context
@@ -64,151 +32,14 @@ def run(ctx: click.Context, /, source: str, **options: Any) -> None:
 
     The same command again goes on where it was stopped; once all is done, it only rewrites the report.
     """
-    again = _again(ctx)
-    try:
-        code = _run(source, again, options)
-    except KeyboardInterrupt:
-        click.echo(f"\nstopped; nothing is lost. To go on, run the same command again:\n  {again}", err=True)
-        code = 130
-    ctx.exit(code)
+    again = command_again(ctx)
+    stoppable(ctx, again, lambda: _run(source, again, options))
 
 
 def _run(source: str, again: str, options: dict[str, Any]) -> int:
     """Plan, train unless it is a dry run, and report; the exit code."""
-    from landscape.plan import plan
     from landscape_cli.overrides import override
 
     loaded = load_source(source, options["preset"], allow_code=options["allow_code"])
     changes = {key: options[key] for key in ("norms", "rates", "seeds", "steps", "data", "sets")}
-    experiment = override(loaded.experiment, **changes)
-    device = _device(options["device"])
-    workers = _workers(device, options["workers"])
-    timed = options["dry_run"] or loaded.preset in ("standard", "paper") or len(experiment.runs()) >= WORTH_TIMING
-    plans = plan(experiment, data_dir=options["data_dir"], device=device, timed=timed)
-    _say_before(experiment, plans, workers, options)
-    if options["dry_run"]:
-        print_plan(plans, workers, as_json=options["as_json"])
-        return 0
-    return _train(loaded, experiment, plans, options["out"] or loaded.out, device, again, options)
-
-
-def _say_before(experiment: Experiment, plans: Sequence[StudyPlan], workers: int, options: dict[str, Any]) -> None:
-    if options["quiet"]:
-        return
-    if few := few_seeds(experiment):
-        click.echo(f"note: {few}", err=True)
-    for note in sorted({f"{one.study.data.name}: {one.note}" for one in plans if one.note}):
-        click.echo(f"note: data {note}", err=True)
-    if not options["dry_run"]:
-        click.echo(cost_line(plans, workers), err=True)
-
-
-def _device(asked: str) -> str:
-    """The device, once it is known to be there."""
-    import torch
-
-    from landscape.errors import UsageError
-
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = asked.partition(":")
-    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):
-        raise UsageError(f"--device {asked}: choose auto, cpu, cuda or cuda:N")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind == "cuda" and count <= int(index or 0):
-        raise UsageError(f"--device {asked}: torch sees {count} GPUs; use --device cpu, or look at `landscape doctor`")
-    return asked
-
-
-def _workers(device: str, asked: int | None) -> int:
-    """Runs at a time."""
-    import torch
-
-    from landscape.errors import UsageError
-    from landscape.execution import available_cpus
-
-    if asked is not None and asked < 0:
-        raise UsageError(f"--workers {asked}: give 1 or more runs at a time, or 0 to train in this process")
-    if device.startswith("cuda"):
-        devices = 1 if ":" in device else torch.cuda.device_count()
-        return devices if asked is None else min(asked, devices)
-    return available_cpus() if asked is None else asked
-
-
-def _train(
-    source: Source,
-    experiment: Experiment,
-    plans: Sequence[StudyPlan],
-    out: Path,
-    device: str,
-    again: str,
-    options: dict[str, Any],
-) -> int:
-    """Train into the folder, write the report, say the end; the exit code."""
-    from landscape.execution import execute
-    from landscape.reporting import build_report
-    from landscape.store import Folder, describe
-    from landscape_reports import write_report
-
-    manifest = describe(device=device, threads=1, data={one.study.name: one.checksum for one in plans})
-    manifest |= {"analysis": source.name, "notes": {one.study.name: one.note for one in plans if one.note}}
-    with Folder.open(out, experiment, manifest=manifest | {"commands": [again]}) as folder:
-        _remember(folder, again)
-        runs = experiment.runs()
-        seconds = {key: value for one in plans for key, value in one.run_seconds.items()}
-        with watching(runs, seconds, quiet=options["quiet"], as_json=options["as_json"]) as watch:
-            outcome = execute(
-                folder,
-                runs,
-                device=device,
-                workers=options["workers"],
-                data_dir=options["data_dir"],
-                on_event=watch,
-            )
-        report = build_report(source.analysis, folder)
-        pdf = write_report(report, folder.path)
-    _say_end(report, pdf, outcome, as_json=options["as_json"])
-    return 0 if outcome.ok else 1
-
-
-def _remember(folder: Folder, command: str) -> None:
-    """Add a further command to those that made this folder; the first is there already."""
-    from landscape.store.files import write_json
-
-    commands = folder.manifest.setdefault("commands", [])
-    if command not in commands:
-        commands.append(command)
-        write_json(folder.path / "manifest.json", folder.manifest)
-
-
-def _say_end(report: Report, pdf: Path, outcome: Outcome, *, as_json: bool) -> None:
-    if as_json:
-        verdicts = [verdict_data(verdict) for verdict in report.verdicts]
-        failed = {run.key: reason for run, reason in outcome.failed}
-        print_json({"event": "done", "report": str(pdf), "verdicts": verdicts, "failed": failed})
-        return
-    print_verdicts(report.verdicts)
-    click.echo(report.answer)
-    if outcome.failed:
-        click.echo(f"{len(outcome.failed)} of the runs failed; the others are kept:", err=True)
-        for run, reason in outcome.failed:
-            click.echo(f"  {run.key}: {reason}", err=True)
-        click.echo("The same command tries them again from their checkpoints.", err=True)
-    click.echo(f"report: {pdf}")
-
-
-def _again(ctx: click.Context) -> str:
-    """The command that makes the same numbers again."""
-    words = ["landscape", "run", str(ctx.params["source"])]
-    for parameter in ctx.command.params:
-        value = ctx.params.get(parameter.name or "")
-        if not isinstance(parameter, click.Option) or parameter.name in _SILENT or value == parameter.default:
-            continue
-        name = max(parameter.opts, key=len)
-        if isinstance(value, bool):
-            words += [name] if value else []
-        elif isinstance(value, tuple):
-            words += [word for one in value for word in (name, f"{one:g}" if isinstance(one, float) else str(one))]
-        elif value is not None:
-            words += [name, str(value)]
-    return shlex.join(words)
+    return carry_out(loaded, override(loaded.experiment, **changes), again, options)

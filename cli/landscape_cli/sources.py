@@ -44,13 +44,13 @@ def load_source(name: str, preset: str | None, *, allow_code: bool) -> Source:
 
         if preset is not None:
             raise UsageError(f"{name} is one experiment and has no presets: leave --preset out, or use --set")
-        return Source(_shipped("pairs"), read_toml(path, allow_code=allow_code), "pairs", "", Path("runs") / path.stem)
+        return Source(shipped("pairs"), read_toml(path, allow_code=allow_code), "pairs", "", Path("runs") / path.stem)
     if path.suffix == ".py":
         analysis = _from_file(name)
         used, experiment = _preset(analysis, preset)
         out = path.stem if preset is None else f"{path.stem}-{used}"
         return Source(analysis, experiment, name, used, Path("runs") / out)
-    analysis = _shipped(name)
+    analysis = shipped(name)
     used, experiment = _preset(analysis, preset)
     return Source(analysis, experiment, name, used, Path("runs") / f"{name}-{used}")
 
@@ -69,7 +69,12 @@ def analysis_named(name: str) -> tuple[Analysis, str]:
     return ANALYSES["pairs"](), note
 
 
-def _shipped(name: str) -> Analysis:
+def shipped(name: str) -> Analysis:
+    """A shipped analysis.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
     from landscape.errors import UsageError, nearest
     from landscape_analyses import ANALYSES
 

@@ -19,7 +19,7 @@ from landscape.data.text import text
 from landscape.data.user import as_dataset
 from landscape.data.wideband import wideband
 from landscape.data.words import bag_of_words
-from landscape.errors import UsageError, nearest
+from landscape.errors import DataError, LandscapeError, UsageError, nearest
 from landscape.imports import is_reference, load_object
 
 __all__ = ["DATA", "Dataset", "load_data", "make_dataset"]
@@ -88,4 +88,9 @@ def _call(name: str, function: Callable[..., Any], given: dict[str, Any], option
     except TypeError as error:
         known = [key for key in signature.parameters if key not in given]
         raise UsageError(f"data {name!r}: {error}; its options: {', '.join(known) or 'none'}") from error
-    return function(**arguments)
+    try:
+        return function(**arguments)
+    except LandscapeError:
+        raise
+    except Exception as error:  # whatever the user's own code raises
+        raise DataError(f"data {name!r} raises {type(error).__name__}: {error}; --debug shows where") from error

@@ -47,6 +47,10 @@ class Dataset:
     checksum: str
     note: str = ""
 
+    def first(self, count: int) -> Split:
+        """Inputs and targets of the first training samples."""
+        return self.train[0][:count], self.train[1][:count]
+
 
 def make_dataset(
     name: str,

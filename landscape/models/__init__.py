@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from landscape.errors import UsageError, nearest
+from landscape.errors import LandscapeError, UsageError, nearest
 from landscape.imports import is_reference, load_object
 from landscape.models.convnet import convnet
 from landscape.models.deep_linear import deep_linear
@@ -27,6 +27,8 @@ from landscape.models.transformer import transformer
 from landscape.models.vgg import vgg
 from landscape.preserve import seeded
 from landscape.streams import stream_seed
+from landscape.swapping import Change, normalization_plan, normalized
+from landscape.swapping.flow import Example
 
 __all__ = [
     "MODELS",
@@ -64,6 +66,7 @@ def build_model(
     seed: int = 0,
     input_shape: Sequence[int],
     output_size: int,
+    example: Example = None,
     **options: Any,
 ) -> nn.Module:
     """The network called ``name`` with the normalization ``norm``, its weights drawn from ``seed``.
@@ -74,22 +77,59 @@ def build_model(
     Args:
         name: one of ``MODELS``, or the user's own ``package:function`` or ``file.py:function``, called with
             those of ``norm``, ``seed``, ``input_shape`` and ``output_size`` that its signature accepts, under
-            random states seeded from ``seed`` (on the CPU: build there, training moves the network).
+            random states seeded from ``seed`` (on the CPU: build there, training moves the network). Where it takes
+            no ``norm``, what it returns gets the normalization by ``normalized``, "none" included.
         norm: a normalization's name.
         seed: of the initial weights.
         input_shape: shape of one sample, without the batch.
         output_size: number of outputs.
+        example: what the user's network can be called with, for ``normalized``.
         **options: the network's own options.
 
     Raises:
-        UsageError: an unknown network, normalization or option; a function that takes no ``norm`` asked for
-            another than "none"; a function that returns no ``nn.Module``.
+        UsageError: an unknown network, normalization or option; a network that ``normalized`` refuses; a function that
+            returns no ``nn.Module``.
 
     >>> network = build_model("mlp", norm="layer", input_shape=(4,), output_size=2, hidden=(3,))
     >>> [name for name, _ in network.named_children()], [name for name, _ in network.fc1.named_children()]
     (['flatten', 'fc1', 'fc2'], ['linear', 'norm', 'activation'])
     """
     given = {"norm": norm, "seed": seed, "input_shape": tuple(input_shape), "output_size": output_size}
+    model, takes_norm = _built(name, given, options)
+    return model if takes_norm else normalized(model, norm, example=example)
+
+
+def model_changes(
+    name: str,
+    *,
+    norm: str = "none",
+    seed: int = 0,
+    input_shape: Sequence[int],
+    output_size: int,
+    example: Example = None,
+    **options: Any,
+) -> tuple[Change, ...]:
+    """What ``build_model`` changes in a network whose function takes no ``norm``; () for one that takes it.
+
+    Args:
+        name: as in ``build_model``, like all the others.
+        norm: a normalization's name.
+        seed: of the initial weights.
+        input_shape: shape of one sample, without the batch.
+        output_size: number of outputs.
+        example: what the user's network can be called with.
+        **options: the network's own options.
+
+    Raises:
+        UsageError: as ``build_model``.
+    """
+    given = {"norm": norm, "seed": seed, "input_shape": tuple(input_shape), "output_size": output_size}
+    model, takes_norm = _built(name, given, options)
+    return () if takes_norm else normalization_plan(model, norm, example=example)
+
+
+def _built(name: str, given: dict[str, Any], options: dict[str, Any]) -> tuple[nn.Module, bool]:
+    """The network as its function builds it, and whether that was given the normalization."""
     if name in MODELS:
         build = MODELS[name]
     elif is_reference(name):
@@ -101,11 +141,16 @@ def build_model(
     if not callable(build):
         raise UsageError(f"model {name!r} is a {type(build).__name__}, not a function that builds a network")
     arguments = _arguments(name, build, given, options)
-    with seeded(stream_seed(seed, "weights")):
-        model = build(**arguments)
+    with seeded(stream_seed(given["seed"], "weights")):
+        try:
+            model = build(**arguments)
+        except LandscapeError:
+            raise
+        except Exception as error:  # whatever the user's own code raises
+            raise UsageError(f"model {name!r} raises {type(error).__name__}: {error}; --debug shows where") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"model {name!r} returned a {type(model).__name__}, not an nn.Module")
-    return model
+    return model, "norm" in arguments
 
 
 def _arguments(name: str, build: Callable[..., Any], given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -122,9 +167,4 @@ def _arguments(name: str, build: Callable[..., Any], given: dict[str, Any], opti
         if key not in own:
             hint = nearest(key, own) if own else "it takes none"
             raise UsageError(f"model {name!r} has no option {key!r}; {hint}")
-    if "norm" not in accepted and given["norm"] != "none":
-        raise UsageError(
-            f"model {name!r} can't be built with the normalization {given['norm']!r}: its function takes no argument "
-            "'norm'; add one and build the normalization it names"
-        )
     return {key: value for key, value in given.items() if key in accepted} | options

@@ -72,7 +72,8 @@ def extend(path: Path, asked: Experiment, manifest: Manifest) -> tuple[Experimen
     both = union(earlier, asked)
     check_keys(both)
     notes = [*before["warnings"], *(note for note in changes(before, manifest) if note not in before["warnings"])]
-    return both, manifest | before | {"warnings": notes, "data": before["data"] | data}
+    merged = {key: before.get(key, {}) | manifest.get(key, {}) for key in ("data", "changes")}
+    return both, manifest | before | {"warnings": notes} | merged
 
 
 def _free(path: Path) -> Path:

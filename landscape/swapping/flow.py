@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 
-from landscape.errors import UsageError
+from landscape.errors import LandscapeError, UsageError
 from landscape.hooks import hooked
 from landscape.objective import tensors_of
 from landscape.preserve import preserved
@@ -101,6 +101,8 @@ class _Run:
                 watched = hooked(everywhere, before=self._before, after=self._after)
                 with torch.enable_grad(), watched, _Watch(self._function):
                     output = call(model, example)
+            except LandscapeError:
+                raise
             except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
                 raise UsageError(
                     f"{type(model).__name__} can't be run on the example: {type(error).__name__}: {error}; give a "
@@ -188,6 +190,8 @@ def _traced(model: nn.Module) -> Flow | None:
         return None
     names = {module: name for name, module in model.named_modules()}
     layers, flow = _layers(model), Flow("trace")
+    if "" in layers:  # a trace looks inside the model itself
+        return Flow("trace", called=[""], outputs=frozenset([""] if is_linear(model) else []))
     calls: dict[fx.Node, str] = {}
     for node in graph.nodes:
         if node.op == "call_module":

@@ -97,8 +97,8 @@ class Swap:
     def _norm(self, name: str, old: nn.Module) -> None:
         """A normalization layer that is there."""
         before = told(old)
-        if self.flow.source == "example" and name not in self.flow.called:
-            self._note(name, before, before, "can't", "the example's forward never calls it")
+        if self._uncalled(name):
+            self._note(name, before, before, "can't", "the forward never calls it")
             return
         units = norm_layout(name, old, self.flow, self.modules)
         if isinstance(units, str):
@@ -122,6 +122,9 @@ class Swap:
             self._note(name, before, "Identity()", "remove", f"{self._aim()}{weights}{lost}")
         else:
             self._note(name, before, told(new), "replace", f"a normalization layer{laid(units)}")
+
+    def _uncalled(self, name: str) -> bool:
+        return self.flow.source != "order" and name not in self.flow.called
 
     def _within(self, old: nn.Module, units: Units) -> bool:
         """Whether a normalization within a token or sample is asked for where one is, in whatever layout."""
@@ -181,8 +184,8 @@ class Swap:
     def _refused(self, name: str, module: nn.Module) -> str:
         if reason := fused(module):
             return reason
-        if self.flow.source == "example" and name not in self.flow.called:
-            return "the example's forward never calls it; its weight may be read by a function"
+        if self._uncalled(name):
+            return "the forward never calls it; its weight may be read by a function"
         if self.chosen.linear is not None:
             if any(id(p) in self._shared for p in module.parameters(recurse=False)):
                 return "its weight is tied to another module's, which would come apart"

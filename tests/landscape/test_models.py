@@ -342,8 +342,8 @@ def test_own_models_draw_from_the_seed_and_leave_random_states_alone(own):
 
 
 def test_own_models_that_cant_be_used_are_refused(own):
-    with pytest.raises(UsageError, match="takes no argument 'norm'"):
-        own("plain", norm="batch")
+    with pytest.raises(UsageError, match="can't be normalized by 'batch'"):
+        own("plain", norm="batch")  # a linear map alone: its output layer
     with pytest.raises(UsageError, match=r"no option 'hiden'; did you mean 'hidden'\?"):
         own("with_norm", hiden=4)
     with pytest.raises(UsageError, match="no option 'depth'; it takes none"):

@@ -178,3 +178,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_python_experiments_go_through_the_same_rules() -> None:
     with pytest.raises(UsageError, match=r"studies|steps: must be 1 or more, not -1"):
         experiment_from({"name": "x", "studies": [{"name": "s", "steps": -1}]})
+
+
+def test_a_loss_is_code_that_needs_leave() -> None:
+    text = GOOD + 'loss = "mine:loss"\n'
+    assert "'mine:loss' is code that would be run" in bad(text)
+    assert parse_toml(text, allow_code=True).studies[0].loss == "mine:loss"
+    assert "names no code" in bad(GOOD + 'loss = "smooth"\n', allow_code=True)

@@ -169,10 +169,9 @@ def test_functions_in_a_forward_are_named(traceable, example):
     functions = {change.before for change in plan if "called as a function" in change.why}
     assert functions == {"layer_norm(...)", "linear(...)"}
     assert all(change.action == "can't" for change in plan if "(...)" in change.before)
-    if example is not None:
-        (unused,) = [change for change in plan if change.name == "unused"]
-        assert unused.action == "can't"
-        assert "never calls it" in unused.why
+    (unused,) = [change for change in plan if change.name == "unused"]
+    assert unused.action == "can't"
+    assert "never calls it" in unused.why
 
 
 def test_what_nothing_could_run_is_a_limit_that_is_said():

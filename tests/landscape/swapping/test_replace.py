@@ -323,6 +323,7 @@ def test_a_plan_is_a_table_and_frozen(residual):
         (lambda: nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), "batch", {"where": "encoder.*"}, "these are called"),
         (lambda: nn.Sequential(nn.ReLU()), "batch", {}, "no linear map before its output layer"),
         (lambda: nn.Sequential(nn.Linear(4, 4)), "batch", {}, "no linear map before its output layer"),
+        (lambda: nn.Linear(4, 4), "batch", {}, "no linear map before its output layer"),
         (lambda: nn.Sequential(nn.LazyLinear(4), nn.LayerNorm(4)), "batch", {}, "run one forward pass first"),
         (lambda: nn.LayerNorm(4), "batch", {"example": torch.zeros(2, 3)}, "can't be run on the example"),
         (lambda: "a model", "batch", {}, "takes an nn.Module, not a str"),

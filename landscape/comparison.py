@@ -1,0 +1,246 @@
+"""One's own model with each of several normalizations: paired training and a report, in one call or one command."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from landscape.errors import UsageError
+from landscape.experiment import Arm, Experiment, ProbeSpec, Run, Spec, Study
+from landscape.imports import lent, reference_to
+from landscape.objective import LossFunction
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from landscape.analysis import Verdict
+    from landscape.data import Dataset
+    from landscape.store import Folder
+    from landscape.swapping import Change
+
+#: The analysis that a comparison gets, by name: the engine does not import what sits on it.
+ANALYSIS = ("landscape_analyses.pairs", "PAIRS")
+WRITER = ("landscape_reports", "write_report")
+MOST_BETWEEN = 10
+
+
+def comparison(
+    model: str,
+    data: str,
+    *,
+    loss: str = "",
+    norms: Sequence[str] = ("batch",),
+    rates: Sequence[float] = (0.1,),
+    steps: int = 200,
+    seeds: Sequence[int] = (0, 1, 2),
+    batch_size: int | None = None,
+    optimizer: Spec | None = None,
+    data_dir: Path | None = None,
+) -> Experiment:
+    """The experiment of a comparison: the model without normalization, and with each of ``norms``.
+
+    Args:
+        model: the user's ``package:function``, or a shipped name.
+        data: the user's ``package:function``, or a shipped name.
+        loss: the user's ``package:function``; "" for the default of the data.
+        norms: names of normalizations.
+        rates: learning rates; the first decides claims.
+        steps: updates per run.
+        seeds: the replicates.
+        batch_size: 128, or all the data if it has fewer, if None.
+        optimizer: plain SGD if None.
+        data_dir: where data files lie.
+
+    Raises:
+        UsageError, DataError: the data can't be loaded, or a value is not what it has to be.
+    """
+    from landscape.data import load_data
+    from landscape.toml import experiment_from
+
+    for what, name in (("model", model), ("data", data)):
+        if not name:
+            raise UsageError(f"name the {what}: package:function, file.py:function or a shipped one")
+    arms = tuple(dict.fromkeys(["none", *norms]))
+    study = Study(
+        name="main",
+        model=Spec(model),
+        data=Spec(data),
+        arms=tuple(Arm(norm) for norm in arms),
+        learning_rates=tuple(rates),
+        primary_rate=rates[0] if rates else 0.1,
+        seeds=tuple(seeds),
+        steps=steps,
+        optimizer=optimizer or Spec("sgd"),
+        probes=_probes(_every(steps)),
+        evaluate_every=_every(steps),
+        loss=loss,
+    )
+    name = f"{model} on {data}"
+    checked = experiment_from(dataclasses.asdict(Experiment(name, (study,))), what="what is asked for").studies[0]
+    loaded = load_data(data, data_dir=data_dir, seed=checked.seeds[0])
+    size = min(128, len(loaded.train[0])) if batch_size is None else batch_size
+    return Experiment(name, (dataclasses.replace(checked, batch_size=size, accuracy=loaded.classes is not None),))
+
+
+def _every(steps: int) -> int:
+    return max(1, min(MOST_BETWEEN, steps // MOST_BETWEEN))
+
+
+def _probes(every: int) -> tuple[ProbeSpec, ...]:
+    return (
+        ProbeSpec("gradient_path", every=every),
+        ProbeSpec("gradient_path", every=every, options={"direction": "scale-invariant"}),
+        ProbeSpec("curvature", every=every),
+    )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison measured.
+
+    Attributes:
+        folder: the run folder; ``landscape show``, ``report`` and ``export`` read it.
+        failed: the runs that failed, and why in one line.
+        changes: arm -> what gave the model its normalization; empty where the model's function takes ``norm``.
+    """
+
+    folder: Folder
+    failed: tuple[tuple[Run, str], ...]
+    changes: Mapping[str, tuple[Change, ...]]
+    _kept: tempfile.TemporaryDirectory[str] | None = None
+
+    def frame(self) -> pd.DataFrame:
+        """All numbers, one a row, as ``landscape export`` writes them."""
+        return self.folder.frame()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The claims, decided."""
+        from landscape.reporting import verdicts_of
+
+        return verdicts_of(_named(ANALYSIS), self.folder)
+
+    def report(self, path: Path | str) -> Path:
+        """Write the PDF, and ``report.json`` into the run folder.
+
+        Args:
+            path: of the PDF.
+
+        Raises:
+            StoreError: it can't be written.
+        """
+        from landscape.reporting import build_report
+
+        path = Path(path)
+        if path.suffix != ".pdf":
+            raise UsageError(f"report({str(path)!r}): the name must end in .pdf")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written: Path = _named(WRITER)(build_report(_named(ANALYSIS), self.folder), self.folder.path, pdf=path)
+        return written
+
+
+def _named(place: tuple[str, str]) -> Any:
+    return getattr(importlib.import_module(place[0]), place[1])
+
+
+def compare(
+    build_model: str | Callable[..., nn.Module],
+    data: str | Dataset | tuple[Any, Any] | Callable[..., Any],
+    *,
+    norms: Sequence[str] = ("batch",),
+    lr: float | Sequence[float] = 0.1,
+    steps: int = 200,
+    seeds: int | Sequence[int] = 3,
+    loss_fn: str | LossFunction | None = None,
+    batch_size: int | None = None,
+    optimizer: Spec | str = "sgd",
+    out: Path | str | None = None,
+    device: str = "cpu",
+    workers: int = 0,
+) -> Compared:
+    """Train one's own model without normalization and with each of ``norms``, and measure the landscape of each.
+
+    Arms of one seed have the same weights, batches and probe batches. A model whose function takes ``norm`` builds
+    the normalization itself; any other is given it by ``normalized``. ``landscape compare`` is the same thing.
+
+    Args:
+        build_model: a function that returns an ``nn.Module``, called with those of ``norm``, ``seed``,
+            ``input_shape`` and ``output_size`` that it takes; or its ``package:function``; or a shipped name.
+        data: ``((x, y), (x_test, y_test))`` of tensors or arrays, a ``Dataset``, a function that returns one of them,
+            its ``package:function``, or a shipped name.
+        norms: names of normalizations; "none" is always there and what the others are compared with.
+        lr: learning rates; the first decides claims.
+        steps: updates per run.
+        seeds: how many, or which: 3 for a verdict, 5 are good.
+        loss_fn: ``loss_fn(model, batch)`` -> scalar, for ``batch = (x, y)``; or its ``package:function``.
+        batch_size: 128, or all the data if it has fewer, if None.
+        optimizer: a name of torch.optim, or a ``Spec`` with options.
+        out: the run folder, where the same call goes on after a stop; None for one that goes with the result.
+        device: "cpu", "cuda", "cuda:1", ...
+        workers: runs at a time; 0 trains in this process. More need functions that can be imported.
+
+    Raises:
+        UsageError, DataError: what is asked for can't be trained; the message says why.
+
+    >>> import torch
+    >>> x = torch.linspace(-1, 1, 32)[:, None]
+    >>> net = lambda: nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+    >>> done = compare(net, ((x, x**2), (x, x**2)), norms=["layer"], steps=2, seeds=1)
+    >>> sorted(done.frame()["arm"].unique()), done.verdicts[0].verdict
+    (['layer', 'none'], 'not measured')
+    """
+    with contextlib.ExitStack() as stack:
+        model = _reference(stack, build_model, "model", workers)
+        source = _reference(stack, data if callable(data) or isinstance(data, str) else lambda: data, "data", workers)
+        loss = _reference(stack, loss_fn, "loss", workers) if loss_fn is not None else ""
+        experiment = comparison(
+            model,
+            source,
+            loss=loss,
+            norms=norms,
+            rates=[lr] if isinstance(lr, int | float) else list(lr),
+            steps=steps,
+            seeds=range(seeds) if isinstance(seeds, int) else seeds,
+            batch_size=batch_size,
+            optimizer=Spec(optimizer) if isinstance(optimizer, str) else optimizer,
+        )
+        return _carried_out(experiment, out, device, workers)
+
+
+def _reference(stack: contextlib.ExitStack, given: Any, role: str, workers: int) -> str:
+    """The name under which runs find it; one of this process where no module holds it."""
+    if isinstance(given, str):
+        return given
+    if not callable(given):
+        raise UsageError(f"the {role} is a {type(given).__name__}: give a function, or its name")
+    spec = reference_to(given)
+    if not spec and workers:
+        raise UsageError(
+            f"workers={workers} train in processes of their own, which can't import this {role}: give a function that "
+            "a module holds, or train in this process with workers=0"
+        )
+    return spec or stack.enter_context(lent(f"given:{role}", given))
+
+
+def _carried_out(experiment: Experiment, out: Path | str | None, device: str, workers: int) -> Compared:
+    from landscape.execution import execute
+    from landscape.plan import plan
+    from landscape.store import Folder, describe
+    from landscape.swapping.change import summary
+
+    (planned,) = plan(experiment, device=device)
+    manifest = describe(device=device, threads=1, data={planned.study.name: planned.checksum})
+    manifest |= {"analysis": "pairs", "changes": {arm: summary(made) for arm, made in planned.changes.items()}}
+    kept = tempfile.TemporaryDirectory(prefix="landscape-compare-") if out is None else None
+    path = Path(kept.name) / "run" if kept is not None else Path(str(out))
+    with Folder.open(path, experiment, manifest=manifest) as folder:
+        outcome = execute(folder, experiment.runs(), device=device, workers=workers)
+    return Compared(folder, outcome.failed, planned.changes, kept)
