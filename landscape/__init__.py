@@ -23,6 +23,7 @@ from landscape.probes.curvature import gradient_curvature
 from landscape.probes.density import SpectralDensity, spectral_density
 from landscape.probes.eigenpairs import HessianEigenpairs, eigenpairs_memory, hessian_eigenpairs
 from landscape.probes.gradient_path import GradientPath, gradient_path
+from landscape.probes.lipschitz import InputLipschitz, input_lipschitz
 from landscape.probes.noise import GradientNoise, gradient_noise
 from landscape.probes.signals import LayerSignals, layer_signals
 from landscape.probes.slices import LossSlice, loss_slice
@@ -48,6 +49,7 @@ __all__ = [
     "GradientPath",
     "HessianEigenpairs",
     "HessianTrace",
+    "InputLipschitz",
     "LandscapeError",
     "LayerSignals",
     "LayerUpdates",
@@ -76,6 +78,7 @@ __all__ = [
     "gradient_path",
     "hessian_eigenpairs",
     "hessian_trace",
+    "input_lipschitz",
     "is_probing",
     "layer_signals",
     "layer_updates",

@@ -12,6 +12,7 @@ from landscape.probes.curvature import CurvatureProbe
 from landscape.probes.density import SpectralDensityProbe
 from landscape.probes.eigenpairs import HessianEigenpairsProbe
 from landscape.probes.gradient_path import GradientPathProbe
+from landscape.probes.lipschitz import InputLipschitzProbe
 from landscape.probes.noise import GradientNoiseProbe
 from landscape.probes.signals import SignalsProbe
 from landscape.probes.slices import LossSliceProbe
@@ -33,6 +34,7 @@ PROBES: dict[str, Callable[..., Probe]] = {
     "loss_slice": LossSliceProbe,
     "gradient_noise": GradientNoiseProbe,
     "signals": SignalsProbe,
+    "input_lipschitz": InputLipschitzProbe,
 }
 
 
