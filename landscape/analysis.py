@@ -175,7 +175,7 @@ class Figure:
 
     Attributes:
         name: short name, used for files.
-        kind: "lines", "band", "ridgeline", "forest" or "bars".
+        kind: "lines", "band", "ridgeline", "forest", "bars", "surface" or "spectrum".
         frame: tidy data in the columns that the kind needs.
         title: short title.
         caption: what is drawn, from which runs, how computed.

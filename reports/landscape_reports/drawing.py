@@ -90,8 +90,9 @@ def caption(figure: Figure) -> str:
     """The caption, with what the drawing had to leave out: nothing measured, or values that are not finite."""
     if is_empty(figure):
         return f"{figure.caption.rstrip()} Not measured: there are no values to draw.".lstrip()
-    if figure.kind != "forest" and lacks(figure):
-        return f"{figure.caption.rstrip()} Triangles at the edge: {DIVERGED}.".lstrip()
+    if figure.kind not in ("forest", "spectrum") and lacks(figure):
+        mark = "Hatched" if figure.kind == "surface" else "Triangles at the edge"
+        return f"{figure.caption.rstrip()} {mark}: {DIVERGED}.".lstrip()
     return figure.caption
 
 

@@ -179,6 +179,31 @@ def dots() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def planes() -> pd.DataFrame:
+    """Two planes of unequal sides around the same minimum; the un-normalized one is steeper and breaks at a corner."""
+    x, y = np.meshgrid(np.linspace(-1, 1, 31), np.linspace(-1, 1, 25))
+    rows = []
+    for arm, steep in (("none", 9.0), ("batch", 2.0)):
+        value = 0.02 + steep * (x**2 + 0.3 * y**2 + 0.4 * x * y + 0.5 * x**4) + 0.3 * steep * np.abs(x + y) ** 3
+        if arm == "none":
+            value[(x > 0.8) & (y > 0.8)] = INF
+        rows.append(pd.DataFrame({"x": x.ravel(), "y": y.ravel(), "value": value.ravel(), "arm": arm}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def spectra() -> pd.DataFrame:
+    """Bulks at zero with a few bumps to the right, in a band."""
+    position = np.linspace(-8, 60, 500)
+    rows = []
+    for arm, width, bumps in (("none", 0.5, (12.0, 30.0, 55.0)), ("batch", 1.2, (9.0, 14.0))):
+        density = np.exp(-np.abs(position) / width) / (2 * width)
+        for bump in bumps:
+            density = density + 1e-4 * np.exp(-((position - bump) ** 2) / 0.8)
+        table = {"position": position, "density": density, "low": density / 1.6, "high": density * 1.6, "arm": arm}
+        rows.append(pd.DataFrame(table))
+    return pd.concat(rows, ignore_index=True)
+
+
 def figures() -> dict[str, Figure]:
     """One figure of each kind, an empty one, and one of odd text."""
     verdicts = tuple(verdict(row) for row in VERDICT_ROWS)
@@ -241,6 +266,32 @@ def figures() -> dict[str, Figure]:
             "Mean of five seeds with its 95 % interval.",
             "Batch normalization needs the fewest steps at each learning rate.",
             {"x_label": "training steps", "x_log": True},
+        ),
+        Figure(
+            "plane",
+            "surface",
+            planes(),
+            "The loss on a plane",
+            "Filter-normalized directions, seed 0, same batch; the path of training ends at the cross.",
+            "Contours of the loss; the plane of batch normalization is flatter.",
+            {
+                "x_label": "first direction",
+                "y_label": "second direction",
+                "path": {"batch": [(0.9 - 0.09 * t, 0.8 - 0.008 * t * t) for t in range(11)]},
+            },
+        ),
+        Figure(
+            "spectrum",
+            "spectrum",
+            spectra(),
+            "The Hessian's spectrum",
+            "Stochastic Lanczos quadrature, ten draws; the band is their standard deviation.",
+            "Densities of eigenvalues; three outliers without normalization, two with it.",
+            {
+                "x_label": "eigenvalue",
+                "y_label": "density",
+                "outliers": {"none": [12.0, 30.0, 55.0], "batch": [9.0, 14.0]},
+            },
         ),
         Figure(
             "nothing",

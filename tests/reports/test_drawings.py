@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
 from report_fixture import INF, NAN, ODD, example, figures
@@ -18,6 +19,7 @@ from landscape.analysis import Figure
 from landscape.errors import UsageError
 from landscape_reports import DRAWINGS, arm_style, draw, save_figures
 from landscape_reports.drawing import all_arms, caption, svg
+from landscape_reports.drawings.surface import SHADES
 from landscape_reports.theme import ARMS, OTHERS, WIDTH, arm_styles
 
 FIGURES = figures()
@@ -143,6 +145,103 @@ def test_dots_sit_at_their_values_and_infinite_ones_at_the_edge() -> None:
     finite = FIGURES["speed"].frame["value"].replace(INF, np.nan).dropna()
     assert sorted(float(line.get_xdata()[0]) for line in single) == pytest.approx(sorted(finite))
     assert diverged_marks(canvas) == [1]
+
+
+def _filled(canvas: Canvas, panel: int) -> ContourSet:
+    (filled,) = [c for c in canvas.axes[panel].collections if isinstance(c, ContourSet) and c.filled]
+    return filled
+
+
+def test_a_plane_of_unequal_sides_is_filled_where_its_values_are() -> None:
+    x, y = np.meshgrid([-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0], indexing="ij")
+    value = 10 ** (x / 2) * (1 + y)  # neither its mirror image nor its transpose looks the same
+    frame = pd.DataFrame({"x": x.ravel(), "y": y.ravel(), "value": value.ravel()})
+    for rows in (frame, frame.sample(frac=1, random_state=0)):  # in any order of rows
+        filled = _filled(draw(made("surface", rows)), 0)
+        for at in ((3.0, 1.0), (-1.0, 1.0), (0.0, 0.02), (2.0, 1.98)):
+            exact = 10 ** (at[0] / 2) * (1 + at[1])
+            levels = [k for k, path in enumerate(filled.get_paths()) if path.contains_point(at)]
+            assert filled.levels[levels[-1]] <= exact * 1.1
+            assert filled.levels[levels[-1] + 1] >= exact * 0.9
+
+
+def test_levels_are_round_hold_every_value_and_are_the_same_for_all_planes() -> None:
+    canvas = draw(FIGURES["plane"])
+    one, two = _filled(canvas, 0).levels, _filled(canvas, 1).levels
+    assert one.tolist() == two.tolist()
+    values = FIGURES["plane"].frame["value"].replace(INF, np.nan).dropna()
+    assert one[0] <= values.min() <= values.max() <= one[-1]
+    assert [float(f"{level:.0e}") for level in one] == pytest.approx(one)  # one digit says it all
+
+
+def test_a_plane_that_spans_little_or_dips_below_zero_has_even_levels() -> None:
+    x, y = np.meshgrid(np.arange(4.0), np.arange(3.0))
+    for shift in (100.0, -3.0):
+        frame = pd.DataFrame({"x": x.ravel(), "y": y.ravel(), "value": (x + y).ravel() + shift})
+        assert np.ptp(np.diff(_filled(draw(made("surface", frame)), 0).levels)) < 1e-9
+
+
+def test_a_flat_plane_is_drawn() -> None:
+    x, y = np.meshgrid(np.arange(4.0), np.arange(3.0))
+    for height in (0.0, 2.5):
+        frame = pd.DataFrame({"x": x.ravel(), "y": y.ravel(), "value": height})
+        canvas = draw(made("surface", frame))
+        canvas.draw_without_rendering()
+        assert _filled(canvas, 0).levels[0] <= height <= _filled(canvas, 0).levels[-1]
+
+
+def test_a_path_goes_from_its_ring_to_its_dot_in_its_own_plane() -> None:
+    canvas = draw(FIGURES["plane"])
+    lines = [{line.get_gid(): line for line in ax.lines} for ax in canvas.axes[:2]]
+    assert "path" not in lines[0]
+    points = FIGURES["plane"].options["path"]["batch"]
+    assert lines[1]["path"].get_xydata().tolist() == [list(point) for point in points]
+    first, last = (line for line in canvas.axes[1].lines if line.get_gid() == "end")
+    assert first.get_markerfacecolor() == "white" != last.get_markerfacecolor()
+    assert lines[0]["origin"].get_xydata().tolist() == [[0.0, 0.0]]
+
+
+def test_a_plane_is_hatched_where_it_is_not_finite() -> None:
+    canvas = draw(FIGURES["plane"])
+    assert [ax.patch.get_hatch() for ax in canvas.axes[:2]] == ["xxxx", None]
+    assert "Hatched: diverged" in caption(FIGURES["plane"])
+
+
+def test_shades_get_darker_with_the_level_also_in_grey() -> None:
+    grey = SHADES(np.linspace(0, 1, 50))[:, :3] @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(grey) <= 0).all()
+    assert grey[-1] > 0.2  # black lines still show
+
+
+def test_spectra_are_drawn_at_their_densities_with_band_and_outliers() -> None:
+    ax = draw(FIGURES["spectrum"]).axes[0]
+    assert ax.get_yscale() == "log"
+    curves = [line for line in ax.lines if line.get_gid() is None and len(line.get_xdata()) > 2]
+    frame = FIGURES["spectrum"].frame
+    for line, arm in zip(curves, ("none", "batch"), strict=True):
+        density = frame[frame["arm"] == arm]["density"].to_numpy()
+        floor = frame["density"].max() * 1e-7
+        assert np.array_equal(line.get_ydata(), np.where(density >= floor, density, np.nan), equal_nan=True)
+    marks = [line.get_xdata().tolist() for line in ax.lines if line.get_gid() == "outlier"]
+    assert marks == [[12.0, 30.0, 55.0], [9.0, 14.0]]
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx(1.6 * frame[frame["arm"] == "none"]["density"].max())
+
+
+def test_a_spectrum_with_factors_on_both_sides_of_zero_shows_negative_curvature() -> None:
+    frame = pd.DataFrame({"position": [-100.0, -1.0, 0.0, 1.0, 1e4], "density": [1e-3, 1, 5, 1, 1e-4], "arm": "none"})
+    canvas = draw(made("spectrum", frame, x_linear=1.0))
+    canvas.draw_without_rendering()
+    assert {"−100", "0", "1", "10,000"} <= set(words(canvas))
+    assert canvas.axes[0].get_xlim()[0] < -100
+
+
+def test_outliers_may_be_given_by_panel() -> None:
+    frame = FIGURES["spectrum"].frame.assign(panel="first")
+    frame = pd.concat([frame, frame.assign(panel="second")])
+    canvas = draw(made("spectrum", frame, outliers={"second": {"batch": [9.0]}}))
+    marks = [[line.get_xdata().tolist() for line in ax.lines if line.get_gid() == "outlier"] for ax in canvas.axes]
+    assert marks == [[], [[9.0]]]
 
 
 @pytest.mark.parametrize("kind", sorted(DRAWINGS))

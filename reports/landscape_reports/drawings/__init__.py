@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from matplotlib.figure import Figure
 
-from landscape_reports.drawings import band, bars, forest, lines, ridgeline
+from landscape_reports.drawings import band, bars, forest, lines, ridgeline, spectrum, surface
 from landscape_reports.theme import ArmStyle
 
 if TYPE_CHECKING:
@@ -24,5 +24,7 @@ DRAWINGS: Final[dict[str, Drawing]] = {
     "ridgeline": ridgeline.draw,
     "forest": forest.draw,
     "bars": bars.draw,
+    "surface": surface.draw,
+    "spectrum": spectrum.draw,
 }
 """Figure kind -> the function that draws it."""
