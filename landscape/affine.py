@@ -1,18 +1,19 @@
-r"""The first linear map of a network along a line of weights: two matrix products serve every point of it.
+r"""The first linear map of a network on a line or a plane of weights: a matrix product for w, and one for each axis.
 
 A layer that is fed by the batch itself computes, at w - eta v,
 
     x (W - eta V)^T + (b - eta c) = (x W^T + b) - eta (x V^T + c),
 
-and neither bracket depends on eta. In a multi-layer perceptron on flat images that product is most of the
-forward pass, so a sweep costs a quarter less. The two sides differ by the rounding of either.
+and neither bracket depends on eta; on a plane there is a third. In a multi-layer perceptron on flat images that
+product is most of the forward pass, so a sweep costs a quarter less. The two sides differ by the rounding of
+either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from landscape.objective import Batch, Batches, tensors_of
+
+#: What the products of all mini-batches may take together; maps beyond that are computed at each point.
+MEMORY = 2**28
 
 
 class _Combined(torch.autograd.Function):
@@ -46,14 +50,15 @@ class _Combined(torch.autograd.Function):
 
 @dataclass
 class _Layer:
-    """A linear map met at the start of the line: its input, its output there, and its output's slope."""
+    """A linear map met at w: its input, its output there, and its output's slope along each axis."""
 
     weight: Tensor
     bias: Tensor | None
     x: Tensor
     version: int
     base: Tensor
-    slope: Tensor | None = None
+    slopes: list[Tensor] = field(default_factory=list)
+    row: tuple[float, Tensor] | None = None
 
     def is_call(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         """Whether this is the same map of the same, unchanged input."""
@@ -61,18 +66,27 @@ class _Layer:
             return False
         return x.is_set_to(self.x) and x.dtype == self.x.dtype and x._version == self.version
 
+    def before_last(self, steps: Sequence[float]) -> Tensor:
+        """The output moved along the first axis of a plane, kept for the rest of that row of points."""
+        if len(steps) == 1:
+            return self.base
+        if self.row is None or self.row[0] != steps[0]:
+            self.row = steps[0], torch.add(self.base, self.slopes[0], alpha=-steps[0])
+        return self.row[1]
+
 
 class SharedFirstLayer(TorchFunctionMode):
-    """Linear maps that the batch itself feeds, evaluated at the start of a line and combined along it.
+    """Linear maps that the batch itself feeds, evaluated at w and combined on a line or a plane through it.
 
-    As a context it notes them; ``at(direction, eta)`` is the context of an evaluation at w - eta v, in which
-    their products are not computed again. Taken only where both are the same function: a float32 or
+    As a context it notes them; ``at(axes, steps)`` is the context of an evaluation at w - sum_k steps_k axes_k,
+    in which their products are not computed again. The weights have to be moved as well: whoever else reads
+    them finds what belongs there. Taken only where both are the same function: a float32 or
     float64 call of ``F.linear`` outside autocast, with a parameter as weight, on a tensor that shares
     memory with the batch and was not written to in between. All else runs as it would.
 
     Args:
         parameters: the blocks of w.
-        batch: what the loss is evaluated on; for several batches nothing is noted.
+        batch: what the loss is evaluated on, or a list of such; for ``Batches`` nothing is noted.
     """
 
     def __init__(self, parameters: Sequence[Tensor], batch: Batch) -> None:
@@ -81,12 +95,18 @@ class SharedFirstLayer(TorchFunctionMode):
         inputs = () if isinstance(batch, Batches) else tensors_of(batch)
         self._memory = {_memory(t) for t in inputs} - {None}
         self._layers: list[_Layer] = []
-        self._direction: Sequence[Tensor] | None = None
-        self._eta = 0.0
+        self._held = 0
+        self._axes: Sequence[Sequence[Tensor]] | None = None
+        self._steps: Sequence[float] = ()
 
-    def at(self, direction: Sequence[Tensor], eta: float) -> AbstractContextManager[object]:
-        """The context of an evaluation at w - eta v, with the same v at every call."""
-        self._direction, self._eta = direction, eta
+    @property
+    def found(self) -> bool:
+        """Whether there is a map to share."""
+        return bool(self._layers)
+
+    def at(self, axes: Sequence[Sequence[Tensor]], steps: Sequence[float]) -> AbstractContextManager[object]:
+        """The context of an evaluation at w - sum_k steps_k axes_k, with the same one or two axes at every call."""
+        self._axes, self._steps = axes, steps
         return self if self._layers else nullcontext()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -99,29 +119,29 @@ class SharedFirstLayer(TorchFunctionMode):
         if not self._is_shareable(input, weight, bias):
             return F.linear(input, weight, bias)
         layer = next((known for known in self._layers if known.is_call(input, weight, bias)), None)
-        if self._direction is None:
+        if self._axes is None:
             y = F.linear(input, weight, bias)
-            if layer is None:  # a copy of y: what comes next may write into it
+            size = 4 * y.numel() * y.element_size()  # at w, along two axes, and the row
+            if layer is None and self._held + size <= MEMORY:  # a copy of y: what comes next may write into it
+                self._held += size
                 self._layers.append(_Layer(weight, bias, input, input._version, y.detach().clone()))
             return y
         if layer is None:
             return F.linear(input, weight, bias)
-        if layer.slope is None:
-            with torch.no_grad():
-                v, c = (None if p is None else self._moves(p) for p in (weight, bias))
-                assert v is not None
-                layer.slope = F.linear(input, v, c)
-        combined: Tensor = _Combined.apply(weight, bias, input, layer.base, layer.slope, self._eta)  # type: ignore[no-untyped-call]
+        if not layer.slopes:
+            layer.slopes = [self._slope(axis, input, weight, bias) for axis in self._axes]
+        start = layer.before_last(self._steps)
+        combined: Tensor = _Combined.apply(weight, bias, input, start, layer.slopes[-1], self._steps[-1])  # type: ignore[no-untyped-call]
         return combined
 
-    def _moves(self, parameter: Tensor) -> Tensor | None:
-        """The block of the direction that moves a parameter; None for one that stays."""
-        assert self._direction is not None
-        k = self._block.get(id(parameter))
-        return None if k is None else self._direction[k]
+    def _slope(self, axis: Sequence[Tensor], x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """How the output changes along an axis; a bias that is no part of w stays."""
+        k = None if bias is None else self._block.get(id(bias))
+        with torch.no_grad():
+            return F.linear(x, axis[self._block[id(weight)]], None if k is None else axis[k])
 
     def _is_shareable(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-        """Whether the map is affine along the line, on an input that is the same at each of its points."""
+        """Whether the map is affine in w, on an input that is the same at each of its points."""
         return (
             id(weight) in self._block
             and (bias is None or bias.is_leaf)  # a computed one may move in another way

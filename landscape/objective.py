@@ -193,15 +193,11 @@ class Objective:
             mean = [m if g is None else m.add(dense(g), alpha=weight) for m, g in zip(mean, raw, strict=True)]
         return mean
 
-    def value(self, batch: Batch) -> Tensor:
-        """L alone, without a graph."""
+    def value(self, batch: Batch, forward: AbstractContextManager[object] = _AS_IT_IS) -> Tensor:
+        """L alone, without a graph; forward passes run inside ``forward``."""
         self.snapshot.rewind()
-        return self.value_as_it_stands(batch)
-
-    def value_as_it_stands(self, batch: Batch) -> Tensor:
-        """L alone, without a graph and without rewinding."""
         parts = batch if isinstance(batch, Batches) else Batches([batch], [1.0])
-        with torch.no_grad():
+        with torch.no_grad(), forward:
             values = [
                 self.evaluate(part, graph=False) * w for part, w in zip(parts.batches, parts.weights, strict=True)
             ]

@@ -203,7 +203,7 @@ def _sweep(
     losses, distances, cosines, norms = [], [], [], []
     for eta in sizes:
         objective.parameters.move(start, v, eta)
-        loss, h = objective.value_and_gradient(batch, first.at(v, eta))
+        loss, h = objective.value_and_gradient(batch, first.at([v], [eta]))
         if scale is not None:
             h = [d * x for d, x in zip(scale, h, strict=True)]
         size = norm(h)

@@ -8,20 +8,19 @@ in size can be compared. Every point sees the same batches, buffers and random d
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from landscape.affine import SharedFirstLayer
 from landscape.errors import UsageError, nearest
 from landscape.objective import Batch, Batches, LossFunction, Objective, as_batches
 from landscape.parameters import Blocks, Selection, dot, norm
 from landscape.preserve import preserved
 from landscape.probes.base import Measurement, Moment
 from landscape.probes.directions import KINDS, Path, ProjectedPath, Vector, blocks_of, filter_axes, gradient_axes, unit
-from landscape.probes.plane import SharedFirstLayer
 from landscape.streams import stream_seed
 
 if TYPE_CHECKING:
@@ -232,19 +231,13 @@ def _evaluate(
     objective: Objective, batches: Batches, start: Blocks, axes: list[Blocks], coordinates: list[list[float]]
 ) -> tuple[Tensor, Tensor, bool]:
     """L at w and at every point, and whether a first layer was shared."""
-    first = SharedFirstLayer(objective.parameters.tensors, axes, batches)
-
-    def value(context: AbstractContextManager[object]) -> Tensor:
-        objective.snapshot.rewind()
-        with context:
-            return objective.value_as_it_stands(batches)
-
-    loss0 = value(first)
+    first = SharedFirstLayer(objective.parameters.tensors, batches.batches)
+    loss0 = objective.value(batches, first)
     losses = []
     for outer, row in _rows(start, axes, coordinates):
         for inner in coordinates[-1]:
             objective.parameters.move(row, axes[-1], -inner)
-            losses.append(value(first.at((*outer, inner))))
+            losses.append(objective.value(batches, first.at(axes, [-x for x in (*outer, inner)])))
     return loss0, torch.stack(losses).view([len(axis) for axis in coordinates]), first.found
 
 
