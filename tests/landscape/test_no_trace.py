@@ -98,7 +98,12 @@ def test_training_with_every_probe_at_every_step_is_bit_identical_to_training_wi
 
     batches = _batches(SHAPES[name])
     held = {"held-out": batches[0], "full": landscape.Batches(batches[:2]), "fixed": batches[1]}
-    few = {"hessian_trace": {"products": 8}, "spectral_density": {"draws": 1, "steps": 3}}
+    few = {
+        "hessian_trace": {"products": 8},
+        "spectral_density": {"draws": 1, "steps": 3},
+        "loss_slice": {"points": 3},
+        "input_lipschitz": {"iterations": 2},
+    }
     probes = [
         *(cls(**few.get(kind, {})) for kind, cls in PROBES.items() if kind != "theorems" or norm == "batch"),
         PROBES["gradient_path"](direction="update", on="held-out", multiples=(0.5, 4.0)),
