@@ -24,9 +24,11 @@ from landscape.probes.density import SpectralDensity, spectral_density
 from landscape.probes.eigenpairs import HessianEigenpairs, eigenpairs_memory, hessian_eigenpairs
 from landscape.probes.gradient_path import GradientPath, gradient_path
 from landscape.probes.lipschitz import InputLipschitz, input_lipschitz
+from landscape.probes.moments import LayerMoments, layer_moments
 from landscape.probes.noise import GradientNoise, gradient_noise
 from landscape.probes.signals import LayerSignals, layer_signals
 from landscape.probes.slices import LossSlice, loss_slice
+from landscape.probes.statistics_noise import StatisticsNoise, statistics_noise
 from landscape.probes.theorems import TheoremBounds, theorem_bounds
 from landscape.probes.trace import HessianTrace, hessian_trace
 from landscape.probes.updates import LayerUpdates, layer_updates
@@ -51,6 +53,7 @@ __all__ = [
     "HessianTrace",
     "InputLipschitz",
     "LandscapeError",
+    "LayerMoments",
     "LayerSignals",
     "LayerUpdates",
     "Logarithmic",
@@ -64,6 +67,7 @@ __all__ = [
     "Scheduled",
     "Sink",
     "SpectralDensity",
+    "StatisticsNoise",
     "StoreError",
     "TheoremBounds",
     "UsageError",
@@ -80,6 +84,7 @@ __all__ = [
     "hessian_trace",
     "input_lipschitz",
     "is_probing",
+    "layer_moments",
     "layer_signals",
     "layer_updates",
     "loss_slice",
@@ -87,5 +92,6 @@ __all__ = [
     "normalized",
     "preserved",
     "spectral_density",
+    "statistics_noise",
     "theorem_bounds",
 ]

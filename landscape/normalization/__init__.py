@@ -19,7 +19,7 @@ from landscape.normalization.layer import LAYER
 from landscape.normalization.layout import units_last
 from landscape.normalization.lp import LpNorm, lp
 from landscape.normalization.noisy import NOISE, NOISY_BATCH, Noise
-from landscape.normalization.propagation import NORM_PROPAGATION
+from landscape.normalization.propagation import NORM_PROPAGATION, propagation
 from landscape.normalization.renorm import BATCH_RENORM, renorm
 from landscape.normalization.rms import RMS
 from landscape.normalization.selu import SELU, selu
@@ -34,6 +34,7 @@ FAMILIES: dict[str, Callable[[str], Normalization]] = {
     "batch-renorm": renorm,
     "group": group,
     "lp": lp,
+    "norm-propagation": propagation,
     "selu": selu,
 }
 

@@ -13,9 +13,11 @@ from landscape.probes.density import SpectralDensityProbe
 from landscape.probes.eigenpairs import HessianEigenpairsProbe
 from landscape.probes.gradient_path import GradientPathProbe
 from landscape.probes.lipschitz import InputLipschitzProbe
+from landscape.probes.moments import MomentsProbe
 from landscape.probes.noise import GradientNoiseProbe
 from landscape.probes.signals import SignalsProbe
 from landscape.probes.slices import LossSliceProbe
+from landscape.probes.statistics_noise import StatisticsNoiseProbe
 from landscape.probes.theorems import TheoremsProbe
 from landscape.probes.trace import HessianTraceProbe
 from landscape.probes.updates import UpdatesProbe
@@ -35,6 +37,8 @@ PROBES: dict[str, Callable[..., Probe]] = {
     "gradient_noise": GradientNoiseProbe,
     "signals": SignalsProbe,
     "input_lipschitz": InputLipschitzProbe,
+    "moments": MomentsProbe,
+    "statistics_noise": StatisticsNoiseProbe,
 }
 
 

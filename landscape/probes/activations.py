@@ -255,7 +255,9 @@ class ActivationsProbe:
 
     The fixed batch is the Observer's ``batches["fixed"]``. Without one the mini-batch of the step is
     measured (its rows say batch "same"), and the shift is that of the data as well.
-    Memory does not grow with the trajectory: the quantiles of two moments are kept.
+    ``percentile_shift`` is the mean over units of how far the 15th, 50th and 85th percentiles moved since the
+    previous probe, in the activation's own units. Memory does not grow with the trajectory: the quantiles of two
+    moments are kept.
 
     Args:
         layers: module names, all if None.
@@ -297,6 +299,9 @@ class ActivationsProbe:
                 shift = activation_shift(earlier, now)
                 for layer, site_name, value in zip(shift.layers, shift.sites, shift.distance.tolist(), strict=True):
                     yield self._row(name, value, layer, site_name)
+        for before, after in zip(self._previous.sites if self._previous else (), now.sites, strict=False):
+            moved = (after.percentiles - before.percentiles).abs().mean()
+            yield self._row("percentile_shift", float(moved), after.layer, after.site)
         self._first = self._first or now
         self._previous = now
 
@@ -321,6 +326,7 @@ class ActivationsProbe:
             yield self._row(quantity, float(value), s.layer, s.site)
         for index, value in enumerate(s.percentiles.mean(dim=1).tolist()):
             yield self._row("percentile", value, s.layer, s.site, index)
+            yield self._row("first_unit_percentile", float(s.percentiles[index, 0]), s.layer, s.site, index)
         if self.histograms:
             yield self._row("histogram", s.histogram.double().cpu().numpy(), s.layer, s.site)
             yield self._row("histogram_low", float(s.low), s.layer, s.site)

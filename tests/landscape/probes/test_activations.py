@@ -135,3 +135,21 @@ def test_errors():
     b = landscape.activation_statistics(net, _loss, X[:10])
     with pytest.raises(UsageError, match="same sites and batch sizes"):
         landscape.activation_shift(a, b)
+
+
+def test_percentiles_of_the_first_unit_and_how_far_they_moved():
+    net = _net(torch.eye(2), torch.zeros(2))
+    probe = landscape.probes.build_probe("activations")
+    moment = landscape.Moment(net, _loss, X, 0)
+
+    def found(quantity):
+        return [m.value for m in measured if m.quantity == quantity]
+
+    measured = list(probe.measure(moment))
+    first = np.percentile(X[:, 0].numpy(), (15, 50, 85), method="higher")
+    np.testing.assert_allclose(found("first_unit_percentile"), first, atol=0.05)
+    assert found("percentile_shift") == []
+    with torch.no_grad():
+        net[0].bias.copy_(torch.tensor([0.5, -1.5]))
+    measured = list(probe.measure(moment))
+    assert found("percentile_shift") == [pytest.approx(1.0, rel=1e-5)]
