@@ -14,7 +14,7 @@ from landscape.errors import LandscapeError, UsageError
 from landscape.hooks import hooked
 from landscape.objective import tensors_of
 from landscape.preserve import preserved
-from landscape.swapping.kinds import fused, is_linear, is_nonlinear, is_norm
+from landscape.swapping.kinds import OURS, fused, is_linear, is_nonlinear, is_norm
 
 Example = Any  # a tensor, a tuple of arguments, a mapping of keyword arguments, or a function that calls the model
 
@@ -177,7 +177,7 @@ def _nearest(roots: Iterable[Any], linear: Mapping[Any, str], above: Callable[[A
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        known = is_norm(m) or is_linear(m) or is_nonlinear(m)
+        known = is_norm(m) or is_linear(m) or is_nonlinear(m) or type(m).__module__.startswith(OURS)
         return known or super().is_leaf_module(m, module_qualified_name)
 
 

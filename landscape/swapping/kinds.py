@@ -197,6 +197,15 @@ def is_nonlinear(module: nn.Module) -> bool:
     return swapped or isinstance(module, _NONLINEAR) or type(module).__module__ == "transformers.activations"
 
 
+def built_in(module: nn.Module) -> str:
+    """Why a module of the normalizations here can't be exchanged: it stands for a layer that nobody kept; or ""."""
+    kind = type(module)
+    wrapper = hasattr(module, "norm")
+    if not kind.__module__.startswith(OURS) or wrapper or is_norm(module):
+        return ""
+    return f"the model was built with this {kind.__name__}, and what stood there is not known: build it anew"
+
+
 def weight_normalized(module: nn.Module) -> list[str]:
     """The kinds of weight normalization that torch's parametrizations put on a module's weight.
 

@@ -16,6 +16,7 @@ from landscape.swapping.fitting import alike, as_found, exchanged, has_weights, 
 from landscape.swapping.flow import BENDING, MULTIPLYING, NORMALIZING, Flow
 from landscape.swapping.kinds import (
     Units,
+    built_in,
     fused,
     is_linear,
     is_nonlinear,
@@ -61,10 +62,14 @@ class Swap:
         for name, module in self.modules.items():
             if name in self.norms:
                 self._norm(name, module)
-            elif name in self.linears:
+            elif name in self.linears and not built_in(module):
                 self._linear(name, module)
         for name, module in self._places():
-            if is_nonlinear(module) and matches(name, where):
+            if not matches(name, where):
+                continue
+            if reason := built_in(module):
+                self._note(name, told(module), told(module), "can't", reason)
+            elif is_nonlinear(module):
                 self._nonlinearity(name, module)
         self._rebind()
         self._whole()

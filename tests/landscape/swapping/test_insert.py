@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from landscape import UsageError, normalization_plan, normalized
+from landscape.models import build_model
 from landscape.normalization import NORMALIZATIONS, Normalization
 
 
@@ -304,3 +305,26 @@ def test_nonlinearities_go_with_a_normalization_that_brings_one(monkeypatch, dra
 
     plan = normalization_plan(Reused(), "whole")
     assert said(plan) == [("norm", "replace"), ("relu", "can't")]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("cosine", "CosineLinear"), ("evonorm-s0", "EvoNormS0")])
+def test_what_a_model_was_built_with_is_named_where_it_cant_go(name, kind):
+    model = build_model("mlp", norm=name, input_shape=(4,), output_size=2, hidden=(8, 8))
+    refused = {change.name: change for change in normalization_plan(model, "none")}
+    assert len(refused) == 2
+    assert all(c.action == "can't" and c.before.startswith(kind) and "build it anew" in c.why for c in refused.values())
+
+
+@pytest.mark.parametrize("name", ["cosine", "evonorm-s0", "selu", "filter-response", "weight-standardization"])
+def test_what_a_swap_put_in_can_be_swapped_again(name, draw):
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)).double()
+    x = draw(5, 4)
+    back = normalized(normalized(model, name, example=x), "none", example=x)
+    if name == "cosine":  # its linear maps are of another class, over the same weights
+        assert all(torch.equal(a, b) for a, b in zip(back.parameters(), model.parameters(), strict=True))
+        assert "build it anew" in normalization_plan(normalized(model, name), "none")[0].why
+    elif name == "weight-standardization":
+        assert {type(m) for m in back.modules()} & {nn.GroupNorm} == set()
+        assert not any("parametrizations" in key for key in back.state_dict())
+    else:
+        assert torch.equal(back(x), model(x))
