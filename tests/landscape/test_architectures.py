@@ -40,7 +40,7 @@ ARCHITECTURES = {
     "mobilenet": (
         "MobileNetV2ForImageClassification",
         "MobileNetV2Config",
-        {"depth_multiplier": 0.1, "image_size": 32, "output_stride": 8, "min_depth": 4, **IMAGES},
+        {"depth_multiplier": 0.1, "image_size": 32, "output_stride": 8, **IMAGES},
         "image",
     ),
     "vit": (
