@@ -26,6 +26,7 @@ from landscape.probes.gradient_path import GradientPath, gradient_path
 from landscape.probes.lipschitz import InputLipschitz, input_lipschitz
 from landscape.probes.moments import LayerMoments, layer_moments
 from landscape.probes.noise import GradientNoise, gradient_noise
+from landscape.probes.positions import PositionStatistics, position_statistics
 from landscape.probes.signals import LayerSignals, layer_signals
 from landscape.probes.slices import LossSlice, loss_slice
 from landscape.probes.statistics_noise import StatisticsNoise, statistics_noise
@@ -61,6 +62,7 @@ __all__ = [
     "Measurement",
     "Moment",
     "Observer",
+    "PositionStatistics",
     "Probe",
     "ProbeError",
     "Schedule",
@@ -90,6 +92,7 @@ __all__ = [
     "loss_slice",
     "normalization_plan",
     "normalized",
+    "position_statistics",
     "preserved",
     "spectral_density",
     "statistics_noise",

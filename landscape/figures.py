@@ -95,6 +95,24 @@ def over_layers(
     return _lines(name, study, own, panels, "depth", "layer", title, f"At step {step}. {caption}", alt, columns)
 
 
+def over_index(
+    name: str,
+    study: Study,
+    frame: pd.DataFrame,
+    panels: Sequence[Panel],
+    *,
+    step: int,
+    x_label: str,
+    title: str,
+    caption: str = "",
+    alt: str = "",
+    columns: int = 2,
+) -> Figure:
+    """Lines over the index of a quantity (time steps, bands) at one step and the primary rate, one per arm."""
+    own = pick(frame, study=study.name, learning_rate=study.primary_rate, step=step)
+    return _lines(name, study, own, panels, "index", x_label, title, f"At step {step}. {caption}", alt, columns)
+
+
 def _lines(
     name: str,
     study: Study,

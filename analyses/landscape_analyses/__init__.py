@@ -37,11 +37,18 @@ def _mean_field() -> Analysis:
     return MEAN_FIELD
 
 
+def _recurrent() -> Analysis:
+    from landscape_analyses.recurrent import RECURRENT
+
+    return RECURRENT
+
+
 #: The command line's name of an analysis -> a function that loads it.
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
     "normalizations": _normalizations,
     "mean-field": _mean_field,
+    "recurrent": _recurrent,
     "pairs": _pairs,
     "observed": _observed,
 }

@@ -20,7 +20,7 @@ RATE = 1e-30  # of the one step that a run has to have: it moves nothing
 LINEAR = (8, 16, 64)  # batch sizes
 YANG = "Yang et al. 2019 (arXiv 1902.08129)"
 DANESHMAND = "Daneshmand et al. 2020 (arXiv 2003.01652)"
-SHOWN = ["none", "batch", "layer", "rms", "weight", "selu", "norm-prop"]
+SHOWN = ["none", "batch", "layer", "rms", "weight", "selu", "norm-propagation"]
 GROWTH = {"probe": "derived", "quantity": "growth"}
 RANK = {"probe": "derived", "quantity": "last_rank"}
 

@@ -15,6 +15,7 @@ from landscape.probes.gradient_path import GradientPathProbe
 from landscape.probes.lipschitz import InputLipschitzProbe
 from landscape.probes.moments import MomentsProbe
 from landscape.probes.noise import GradientNoiseProbe
+from landscape.probes.positions import PositionsProbe
 from landscape.probes.signals import SignalsProbe
 from landscape.probes.slices import LossSliceProbe
 from landscape.probes.statistics_noise import StatisticsNoiseProbe
@@ -39,6 +40,7 @@ PROBES: dict[str, Callable[..., Probe]] = {
     "input_lipschitz": InputLipschitzProbe,
     "moments": MomentsProbe,
     "statistics_noise": StatisticsNoiseProbe,
+    "positions": PositionsProbe,
 }
 
 

@@ -129,7 +129,7 @@ ARCHITECTURES = {
     ),
 }
 #: Why a probe does not apply: nothing else may fail.
-REASONS = {"theorems": "has no batch-normalization layer"}
+REASONS = {"theorems": "has no batch-normalization layer", "positions": "this is for batches (N, T, ...)"}
 BATCH_NORMALIZED = ("resnet", "regnet", "mobilenet")
 
 
