@@ -43,12 +43,19 @@ def _recurrent() -> Analysis:
     return RECURRENT
 
 
+def _self_normalizing() -> Analysis:
+    from landscape_analyses.self_normalizing import SELF_NORMALIZING
+
+    return SELF_NORMALIZING
+
+
 #: The command line's name of an analysis -> a function that loads it.
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
     "normalizations": _normalizations,
     "mean-field": _mean_field,
     "recurrent": _recurrent,
+    "self-normalizing": _self_normalizing,
     "pairs": _pairs,
     "observed": _observed,
 }

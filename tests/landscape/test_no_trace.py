@@ -104,7 +104,6 @@ def test_training_with_every_probe_at_every_step_is_bit_identical_to_training_wi
         "loss_slice": {"points": 3},
         "input_lipschitz": {"iterations": 2},
     }
-    few = {"hessian_trace": {"products": 8}, "spectral_density": {"draws": 1, "steps": 3}}
     absent = {"theorems"} if norm != "batch" else set()  # what there is nothing to measure for
     absent |= set() if "batch" in norm or norm.startswith("lp") else {"statistics_noise"}
     absent |= {"moments"} if name in ("deep_linear", "recurrent") else set()
