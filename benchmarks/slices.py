@@ -157,8 +157,8 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, one thread, {rounds} rounds; floor = N^2 bare forward passes; quartiles of ratios"
     )
-    compare("MLP 784-3x256-10", mlp, batches(1, (784,)), 21, rounds)
-    compare("MLP 784-3x256-10", mlp, batches(8, (784,)), 11, rounds)
+    compare("MLP 784-3x256-10", mlp, batches(1, (784,)), 15, rounds)
+    compare("MLP 784-3x256-10", mlp, batches(8, (784,)), 7, rounds)
     compare("CNN VGG-A/4 + BN", vgg, batches(1, (3, 32, 32)), 5, rounds)
 
 

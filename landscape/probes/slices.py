@@ -115,8 +115,9 @@ def loss_slice(
         UsageError: an unknown direction, an axis of length zero, or sizes that don't fit.
         ProbeError: nothing trainable, or a model that can't be moved in one process.
 
-    Cost: X Y + 1 forward passes of all batches. A linear layer that the batch itself feeds is computed once per
-    axis. Memory: w, the axes and one further copy of w, and at most 256 MiB for that layer.
+    Cost: X Y forward passes of all batches, and one more where w is no point of the grid. A linear layer that the
+    batch itself feeds is computed once per axis. Memory: w, the axes and one further copy of w, and at most
+    256 MiB for that layer.
 
     >>> w = nn.Linear(2, 1, bias=False)
     >>> bowl = lambda model, batch: model.weight.square().sum() / 2
@@ -236,6 +237,9 @@ def _evaluate(
     losses = []
     for outer, row in _rows(start, axes, coordinates):
         for inner in coordinates[-1]:
+            if not any((*outer, inner)):  # w itself
+                losses.append(loss0)
+                continue
             objective.parameters.move(row, axes[-1], -inner)
             losses.append(objective.value(batches, first.at(axes, [-x for x in (*outer, inner)])))
     return loss0, torch.stack(losses).view([len(axis) for axis in coordinates]), first.found

@@ -275,10 +275,10 @@ def test_an_input_that_changes_between_points_is_not_taken_for_the_one_that_was_
     axis[-1] = 1e-30  # moves nothing in float64
     x, y = _batch((6,), dtype=torch.float64)
     expected, z = [], x.clone()
-    for _ in range(4):  # w itself, then three points
+    for _ in range(5):  # w itself, then four points beside it
         expected.append(float(_cross_entropy(model, (z, y)).detach()))
         z.mul_(0.9)
-    found = landscape.loss_slice(model, _writes_into_the_batch, (x, y), directions=[axis], points=3)
+    found = landscape.loss_slice(model, _writes_into_the_batch, (x, y), directions=[axis], points=4)
     assert [float(found.loss0), *found.loss.tolist()] == pytest.approx(expected, rel=1e-12)
 
 
