@@ -73,6 +73,29 @@ def over_rates(
     return _with(figure, x_log=True)
 
 
+def over_studies(
+    name: str,
+    studies: Mapping[float, Study],
+    frame: pd.DataFrame,
+    panels: Sequence[Panel],
+    *,
+    x_label: str,
+    title: str,
+    caption: str = "",
+    alt: str = "",
+    columns: int = 2,
+) -> Figure:
+    """Lines over a number that differs from study to study (batch size, depth), one per arm, at the last step."""
+    parts = [
+        pick(frame, study=study.name, learning_rate=study.primary_rate, step=study.steps).assign(number=number)
+        for number, study in studies.items()
+    ]
+    (first, *_) = studies.values()
+    rows = pd.concat(parts)
+    figure = _lines(name, first, rows, panels, "number", x_label, title, caption, alt, columns)
+    return _with(figure, x_log=True)
+
+
 def over_layers(
     name: str,
     study: Study,

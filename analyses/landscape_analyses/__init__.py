@@ -49,6 +49,12 @@ def _self_normalizing() -> Analysis:
     return SELF_NORMALIZING
 
 
+def _batch_size() -> Analysis:
+    from landscape_analyses.batch_size import BATCH_SIZE
+
+    return BATCH_SIZE
+
+
 #: The command line's name of an analysis -> a function that loads it.
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
@@ -56,6 +62,7 @@ ANALYSES: dict[str, Callable[[], Analysis]] = {
     "mean-field": _mean_field,
     "recurrent": _recurrent,
     "self-normalizing": _self_normalizing,
+    "batch-size": _batch_size,
     "pairs": _pairs,
     "observed": _observed,
 }

@@ -1,0 +1,202 @@
+"""Normalizations at batch sizes 1 to 128: where the statistics of a batch are too noisy to train and to test with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
+from landscape.derived import derived
+from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
+from landscape.figures import Panel, at_end, over_steps, over_studies, tally
+from landscape.frames import RUN, pick
+
+SIZES = (1, 2, 4, 8, 32, 128)
+SMALL, LARGE = (1, 2, 4), (32, 128)
+NORMS = ("batch", "batch-renorm", "group:8", "layer", "instance")
+ACCURACY = {"probe": "training", "quantity": "test_accuracy"}
+PATH: dict[str, Any] = {"probe": "gradient_path", "variant": "gradient/scaled"}
+NOISE = {"probe": "derived", "quantity": "statistics_noise"}
+PANELS = (
+    Panel("test accuracy", ACCURACY),
+    Panel("test accuracy, statistics re-estimated", {"probe": "training", "quantity": "test_accuracy_reestimated"}),
+    Panel("noise of the mean, in deviations", NOISE, log=True),
+    Panel("max distance of gradients, relative", {"probe": "derived", "quantity": "relative_predictiveness"}, log=True),
+)
+WU = "Wu & He 2018, arXiv 1803.08494"
+
+
+def _experiment(name: str, data: str, channels: list[Any], *, seeds: int, steps: int) -> Experiment:
+    def study(size: int) -> Study:
+        return Study(
+            name=f"b{size}",
+            model=Spec("convnet", {"channels": channels}),
+            data=Spec(data),
+            arms=tuple(Arm(norm) for norm in NORMS),
+            learning_rates=(0.05,),
+            primary_rate=0.05,
+            seeds=tuple(range(seeds)),
+            steps=steps,
+            batch_size=size,
+            evaluate_every=steps // 4,
+            full_batches=max(4, 128 // size),
+            probes=(
+                ProbeSpec("statistics_noise", every=steps // 4, arms=("batch", "batch-renorm")),
+                ProbeSpec("gradient_path", every=steps // 20, options={"multiples": [0.5, 1.0, 2.0]}),
+            ),
+        )
+
+    return Experiment(name, tuple(study(size) for size in SIZES))
+
+
+def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
+    """Per run: noise of the statistics over layers and steps, predictiveness over ||g||; and the noise's power law."""
+    rows = []
+    for study in experiment.studies:
+        own = pick(frame, study=study.name)
+        noise = pick(own, probe="statistics_noise", quantity="mean_noise").groupby(RUN)["value"].median()
+        rows.append(derived(noise.reset_index(), study, "statistics_noise"))
+        by = [*RUN, "step"]
+        same = pick(own, **PATH, batch="same").set_index(by)
+        distance, size = (same.loc[same["quantity"] == q, "value"] for q in ("predictiveness", "gradient_norm"))
+        relative = (distance / size).groupby(RUN).median()
+        rows.append(derived(relative.reset_index(), study, "relative_predictiveness"))
+    last = experiment.studies[-1]
+    wide = pd.concat(pick(part, quantity="statistics_noise", arm="batch") for part in rows)
+    wide = wide.assign(size=np.log(wide["study"].str[1:].astype(float)), value=np.log(wide["value"]))
+    slopes = [(*run, np.polyfit(own["size"], own["value"], 1)[0] + 0.5) for run, own in wide.groupby(RUN)]
+    rows.append(derived(pd.DataFrame(slopes, columns=[*RUN, "value"]), last, "noise_exponent"))
+    return pd.concat(rows, ignore_index=True)
+
+
+def claims(experiment: Experiment) -> tuple[Claim, ...]:
+    """Batch normalization against group normalization at each batch size, and the noise that tells them apart."""
+    sizes = [int(study.name[1:]) for study in experiment.studies]
+    noise = Claim(
+        "G8-noise",
+        "The noise of a batch's mean falls as one over the root of the batch size: the exponent is -0.5 within 0.1.",
+        experiment.studies[-1].name,
+        Measure("derived", "noise_exponent", batch=""),
+        "batch",
+        reference=None,
+        scale="value",
+        kind="equivalence",
+        boundary=0.1,
+        window="end",
+        needs_training=False,
+        short="noise of statistics ~ 1/sqrt(batch size), exponent within 0.1",
+    )
+    return (*(claim for size in sizes for claim in _claims(size)), noise)
+
+
+def _claims(size: int) -> Iterator[Claim]:
+    plain: dict[str, Any] = {"study": f"b{size}", "window": "end", "needs_training": False, "source": WU}
+    accuracy = Measure("training", "test_accuracy", batch="")
+    published = "ResNet-50 on ImageNet at 2 images a batch: group 10.6 points lower error than batch"
+    if size in SMALL:
+        for arm in ("group:8", "batch-renorm"):
+            yield Claim(
+                f"G8-{arm.partition(':')[0]}-{size}",
+                f"At batch size {size} {arm} ends at a higher test accuracy than batch normalization.",
+                measure=accuracy,
+                arm=arm,
+                reference="batch",
+                supports="larger",
+                scale="difference",
+                short=f"batch size {size}: {arm} above batch in test accuracy",
+                **plain | {"published": published if arm == "group:8" else ""},
+            )
+        yield Claim(
+            f"G8-pred-{size}",
+            f"At batch size {size} the gradient is more predictive with group than with batch normalization.",
+            measure=Measure("derived", "relative_predictiveness", batch=""),
+            arm="group:8",
+            reference="batch",
+            short=f"batch size {size}: group's gradient more predictive than batch's",
+            note="Largest change of the gradient within 2 lr along it, over its own norm; same mini-batch.",
+            **plain,
+        )
+    if size in LARGE:
+        yield Claim(
+            f"G8-same-{size}",
+            f"At batch size {size} group and batch normalization end within 3 points of test accuracy.",
+            measure=accuracy,
+            arm="group:8",
+            reference="batch",
+            supports="larger",
+            scale="difference",
+            kind="equivalence",
+            boundary=0.03,
+            short=f"batch size {size}: group within 3 points of batch",
+            **plain,
+        )
+
+
+def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]:
+    """Accuracy, noise and predictiveness over batch size; each batch size by itself."""
+    ids = tuple(claim.id for claim in claims(experiment))
+    noisy = tuple(id for id in ids if id == "G8-noise" or id.startswith("G8-pred"))
+    accuracy = [Panel(f"test accuracy, {study.name}", ACCURACY) for study in experiment.studies]
+    tables = {panel.title: panel.rows for panel in PANELS}
+    return (
+        Section(
+            "Accuracy",
+            "Every arm makes the same number of steps at the same learning rate, so small batches see fewer examples: "
+            "compare arms at one batch size, not one arm over batch sizes. In a convolutional network a unit has many "
+            "positions, so that batch normalization is defined at batch size 1: instance normalization in "
+            "training, something else in the test. Test accuracy uses running statistics; re-estimated ones are "
+            "averaged over the batches of the full loss.",
+            claims=tuple(id for id in ids if id not in noisy),
+            tables=tuple(at_end(s.name, f"At the end, {s.name}", s, frame, tables) for s in experiment.studies),
+        ),
+        Section(
+            "Noise and predictiveness",
+            "Noise is the spread of a unit's mean from mini-batch to mini-batch over its own deviation, median over "
+            "layers and steps.",
+            claims=noisy,
+            figures=tuple(
+                over_steps(
+                    f"steps-{study.name}", study, frame, [panel], title=f"Batch size {study.name[1:]}", columns=1
+                )
+                for study, panel in zip(experiment.studies, accuracy, strict=True)
+                if study.name in ("b2", "b128")
+            ),
+        ),
+    )
+
+
+def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
+    """Everything over batch size."""
+    by_size = {float(study.name[1:]): study for study in experiment.studies}
+    return over_studies("headline", by_size, frame, PANELS, x_label="batch size", title="At the end, over batch size")
+
+
+def answer(verdicts: tuple[Verdict, ...]) -> str:
+    """Counted, and where batch normalization breaks."""
+    broken = [v.claim.study[1:] for v in verdicts if v.claim.id.startswith("G8-group") and v.verdict == "holds"]
+    where = f"batch size {', '.join(broken)}" if broken else "no batch size tested"
+    return f"{tally(verdicts)} Batch normalization ends below group normalization at {where}."
+
+
+BATCH_SIZE = Analysis(
+    name="batch-size",
+    title="Normalization and batch size",
+    question="At which batch sizes does batch normalization break, and do the others hold?",
+    paper=f"{WU}; Ioffe 2017, arXiv 1702.03275 (batch renormalization)",
+    presets={
+        "quick": lambda: _experiment("batch-size-quick", "digits", [8, "M", 16, "M", 32], seeds=5, steps=200),
+        "standard": lambda: _experiment("batch-size-standard", "cifar10", [32, "M", 64, "M", 128], seeds=5, steps=4000),
+    },
+    claims=claims,
+    sections=sections,
+    headline=headline,
+    answer=answer,
+    derive=derive,
+    definitions={
+        "noise of the mean": "root of the variance of a unit's mean over mini-batches, over the unit's own variance.",
+        "max distance of gradients, relative": "max of ||grad L(w - eta g) - g|| / ||g||, eta in [1/2, 2] x lr.",
+    },
+)
