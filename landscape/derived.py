@@ -91,11 +91,13 @@ def steps_to(
     return pd.concat(parts, ignore_index=True)
 
 
-def largest_stable_rate(frame: pd.DataFrame, study: Study, name: str = "largest_stable_rate") -> pd.DataFrame:
+def largest_stable_rate(
+    frame: pd.DataFrame, study: Study, name: str = "largest_stable_rate", *, trained: float = TRAINED
+) -> pd.DataFrame:
     """Per arm and seed: the largest learning rate at which training stayed finite and left the loss of guessing.
 
-    It stands at the study's primary rate, so that a claim at equal rates compares it. 0 where no rate trained;
-    the grid of rates is what it is resolved to.
+    It left it where the last full loss is at most ``trained`` of it. The number stands at the study's primary rate, so
+    that a claim at equal rates compares it. 0 where no rate trained; the grid of rates is what it is resolved to.
     """
     training = pick(frame, study=study.name, probe="training")
     chance = float(pick(training, quantity="chance_loss")["value"].median())
@@ -103,7 +105,7 @@ def largest_stable_rate(frame: pd.DataFrame, study: Study, name: str = "largest_
     diverged = pick(training, quantity="diverged")
     lost = set(diverged.loc[diverged["value"] == 1.0, RUN].itertuples(index=False, name=None))
     rates = [
-        run[1] if np.isfinite(value) and value <= TRAINED * chance and run not in lost else 0.0
+        run[1] if np.isfinite(value) and value <= trained * chance and run not in lost else 0.0
         for value, run in zip(last["value"], last[RUN].itertuples(index=False, name=None), strict=True)
     ]
     largest = last.assign(value=rates).groupby(["arm", "seed"])["value"].max().reset_index()

@@ -43,6 +43,8 @@ class Arm:
         name: what tables and figures call it; the normalization's name if empty.
         options: model options that replace the study's.
         learning_rates: the rates of this arm; the study's if None.
+        data: data options that replace the study's; inputs and targets keep their shapes.
+        warmup: steps over which the learning rate rises to its value, in equal parts.
     """
 
     __pydantic_config__: ClassVar[Any] = _STRICT
@@ -51,6 +53,8 @@ class Arm:
     name: str = ""
     options: Options = field(default_factory=dict)
     learning_rates: tuple[float, ...] | None = None
+    data: Options = field(default_factory=dict)
+    warmup: int = 0
 
     @property
     def label(self) -> str:

@@ -87,6 +87,9 @@ def _study(study: Study, manifest: Mapping[str, Any]) -> dict[str, str]:
     arms = []
     for arm in study.arms:
         own = [f"{key} {value}" for key, value in arm.options.items()]
+        own += [f"{key} {value}" for key, value in arm.data.items()]
+        if arm.warmup:
+            own.append(f"warm-up over {arm.warmup} steps")
         if arm.learning_rates is not None:
             own.append(f"learning rates {_listed(arm.learning_rates)}")
         label = arm.label if arm.label == arm.norm else f"{arm.label} ({arm.norm})"

@@ -92,7 +92,10 @@ def _train(
 ) -> None:
     began, study = time.perf_counter(), run.study
     data = load_data(
-        study.data.name, data_dir=Path(data_dir) if data_dir else None, seed=run.seed, **study.data.options
+        study.data.name,
+        data_dir=Path(data_dir) if data_dir else None,
+        seed=run.seed,
+        **study.data.options | run.arm.data,
     )
     loss_fn = Loss(data, study.loss)
     model = build_model(
@@ -118,6 +121,7 @@ def _train(
     for step in range(first, study.steps):
         batch = feed.batch(step)
         model.train()
+        _warm_up(optimizer, run, step)
         optimizer.zero_grad(set_to_none=True)
         loss = loss_fn(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
@@ -143,6 +147,12 @@ def _train(
     store.put_cost("passes", cost_in_passes(run, **feed.sizes(len(full.batches)), layers=count_layers(model)))
     store.put_cost("peak_memory_mib", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     progress(Progress(study.steps, study.steps, float(end[0].value), run.learning_rate))
+
+
+def _warm_up(optimizer: torch.optim.Optimizer, run: Run, step: int) -> None:
+    """The learning rate of a step: lr (step + 1) / warmup, until it is lr."""
+    for group in optimizer.param_groups if step <= run.arm.warmup else ():
+        group["lr"] = run.learning_rate * min(1.0, (step + 1) / max(1, run.arm.warmup))
 
 
 def _probes(run: Run) -> list[Scheduled]:

@@ -55,12 +55,19 @@ def _batch_size() -> Analysis:
     return BATCH_SIZE
 
 
+def _transformer() -> Analysis:
+    from landscape_analyses.transformer import TRANSFORMER
+
+    return TRANSFORMER
+
+
 #: The command line's name of an analysis -> a function that loads it.
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
     "normalizations": _normalizations,
     "mean-field": _mean_field,
     "recurrent": _recurrent,
+    "transformer": _transformer,
     "self-normalizing": _self_normalizing,
     "batch-size": _batch_size,
     "pairs": _pairs,

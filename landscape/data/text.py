@@ -19,7 +19,7 @@ _LENGTH = 40_000
 ENTROPY = 1.75 * math.log(2)  # nats per character of the generated text
 
 
-def text(*, path: str | None = None, context: int = 32, data_dir: Path | None = None) -> Dataset:
+def text(*, path: str | None = None, context: int = 32, order: int = 2, data_dir: Path | None = None) -> Dataset:
     """Windows of ``context`` characters, each with the same window one character later as targets.
 
     Inputs are int64 (windows, context), targets the same; the classes are the characters that occur, in the order of
@@ -28,15 +28,16 @@ def text(*, path: str | None = None, context: int = 32, data_dir: Path | None = 
     Without ``path`` the text is generated, the same for every seed: 40,000 letters of a Markov source over 16 letters,
     in which any two letters are followed by four others with probabilities 1/2, 1/4, 1/8, 1/8. So its entropy is 7/4
     bits, 1.2130 nats, per letter: no loss is below that but by chance, and none of a model that sees one letter back
-    reaches it.
+    reaches it, unless ``order`` is 1: then one letter decides about the next.
 
     Args:
         path: a text file in UTF-8, looked for as it is and then in the folders of data files.
         context: characters of a window, 2 or more.
+        order: of the generated source: 1 or 2 letters decide about the next.
         data_dir: searched first.
 
     Raises:
-        UsageError: ``context`` is not a whole number from 2 on.
+        UsageError: ``context`` is not a whole number from 2 on, or ``order`` is not 1 or 2.
         DataError: there is no such file, it is no UTF-8, or too short.
 
     >>> data = text(context=20)
@@ -45,7 +46,9 @@ def text(*, path: str | None = None, context: int = 32, data_dir: Path | None = 
     """
     if isinstance(context, bool) or not isinstance(context, int) or context < 2:
         raise UsageError(f"context={context!r} must be a whole number of characters from 2 on")
-    content = _generated() if path is None else read_text("text", own_path("text", path, data_dir))
+    if isinstance(order, bool) or order not in (1, 2):
+        raise UsageError(f"order={order!r}: one letter decides about the next, or 2 do")
+    content = _generated(order) if path is None else read_text("text", own_path("text", path, data_dir))
     characters = sorted(set(content))
     if len(content) < 10 * (context + 1) or len(characters) < 2:
         raise DataError(
@@ -71,12 +74,13 @@ def _windows(indices: Tensor, context: int) -> Split:
     return indices[: count * context].view(count, context), indices[1 : count * context + 1].view(count, context)
 
 
-def _generated() -> str:
+def _generated(order: int) -> str:
     generator = stream(0, "data/text/source")
-    table = torch.rand(_LETTERS, _LETTERS, _LETTERS, generator=generator).argsort(-1)[..., :4].tolist()
+    seen = (_LETTERS if order == 2 else 1, _LETTERS, _LETTERS)
+    table = torch.rand(seen, generator=generator).argsort(-1)[..., :4].tolist()
     ranks = torch.tensor(_SUCCESSORS).multinomial(_LENGTH, replacement=True, generator=generator).tolist()
     before, last, letters = 0, 0, []
     for rank in ranks:
-        before, last = last, table[before][last][rank]
+        before, last = last, table[before if order == 2 else 0][last][rank]
         letters.append(chr(ord("a") + last))
     return "".join(letters)
