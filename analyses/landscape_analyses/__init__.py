@@ -61,6 +61,12 @@ def _transformer() -> Analysis:
     return TRANSFORMER
 
 
+def _norm_propagation() -> Analysis:
+    from landscape_analyses.norm_propagation import NORM_PROPAGATION_ANALYSIS
+
+    return NORM_PROPAGATION_ANALYSIS
+
+
 #: The command line's name of an analysis -> a function that loads it.
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
@@ -70,6 +76,7 @@ ANALYSES: dict[str, Callable[[], Analysis]] = {
     "transformer": _transformer,
     "self-normalizing": _self_normalizing,
     "batch-size": _batch_size,
+    "norm-propagation": _norm_propagation,
     "pairs": _pairs,
     "observed": _observed,
 }
