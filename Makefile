@@ -11,13 +11,14 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo standard test test-all benchmarks clean
+.PHONY: help install demo standard test test-all docs benchmarks clean
 
 help:
 	@echo "make demo        install, then a real run on small data and its report"
 	@echo "make test        lint, types, import rules and tests"
 	@echo "make test-all    the same, with the long real runs"
 	@echo "make standard    the CIFAR-10 run: DATA_DIR=folder-with-cifar10, ARGS='more options'"
+	@echo "make docs        the documentation as a site, in build/site"
 	@echo "make benchmarks  the cost of the probes beside their floor"
 	@echo "make install     the program alone, into .venv"
 	@echo "make clean       remove .venv, build outputs and caches (runs/ stays)"
@@ -43,6 +44,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/command_line.py
+	$(BIN)/mkdocs build --quiet
+	@echo "the documentation: build/site/index.html"
 
 benchmarks: $(VENV)/.installed-dev
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done

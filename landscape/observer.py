@@ -37,11 +37,11 @@ class Scheduled:
     """A probe with its own schedule.
 
     Attributes:
-        probe: the probe.
+        probe: the probe, or its name.
         every: measure every so many steps; or at these steps; or a ``Schedule``.
     """
 
-    probe: Probe
+    probe: Probe | str
     every: int | Iterable[int] | Schedule = 10
 
 

@@ -24,7 +24,7 @@ def test_every_name_of_the_list_has_an_arm_or_a_reason():
 def report(trained, shorter):
     def cut(study):
         chosen = [arm for arm in study.arms if arm.norm in ("none", "batch", "weight")]
-        return shorter(study, 10, arms=tuple(chosen), learning_rates=(0.03, 0.1), batch_size=32, full_batches=2)
+        return shorter(study, 10, arms=tuple(chosen), learning_rates=(0.1, 0.5), batch_size=32, full_batches=2)
 
     return trained(ANALYSIS, cut)
 

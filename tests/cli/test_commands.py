@@ -19,7 +19,6 @@ from landscape.store import Folder
 from landscape_cli.main import main
 
 Call = Callable[..., Result]
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "command-line.md"
 
 
 def test_report_writes_the_same_bytes_where_it_is_told(tiny: Path, landscape: Call) -> None:
@@ -207,14 +206,9 @@ def test_help_imports_neither_torch_nor_pandas() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
-def test_every_command_has_help_and_is_documented(name: str) -> None:
+def test_every_command_and_option_has_help(name: str) -> None:
     command = main.commands[name]
-    text = DOCS.read_text()
     assert command.help
-    assert f"\n## landscape {name}\n" in text
-    section = text.split(f"\n## landscape {name}\n")[1].split("\n## ")[0]
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
-            if parameter.opts != ["--debug"]:
-                assert f"`{max(parameter.opts, key=len)}" in section, f"{name} {parameter.opts}"
