@@ -13,7 +13,8 @@ PAGE = Path(__file__).with_name("command-line.md")
 HEAD = """\
 # The command line
 
-This page is written by `python docs/command_line.py` from the commands themselves; `landscape COMMAND --help` says the same.
+This page is written by `python docs/command_line.py` from the commands themselves; `landscape COMMAND --help` says the
+same.
 
 | exit code | means |
 |---|---|
@@ -42,7 +43,8 @@ def page() -> str:
 def _command(command: click.Command, context: click.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     parts = [f"## {context.command_path}", f"    {usage}", _text(command.help or "")]
-    rows = [_row(option, context) for option in command.params if isinstance(option, click.Option) and not option.hidden]
+    options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
+    rows = [_row(option, context) for option in options]
     rows += ["| `-h`, `--help` | Show this message and exit. |"]
     parts.append("\n".join(["| option | |", "|---|---|", *rows]))
     if command.epilog:
