@@ -67,6 +67,12 @@ def _norm_propagation() -> Analysis:
     return NORM_PROPAGATION_ANALYSIS
 
 
+def _input_scale() -> Analysis:
+    from landscape_analyses.input_scale import INPUT_SCALE
+
+    return INPUT_SCALE
+
+
 #: The command line's name of an analysis -> a function that loads it.
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
@@ -74,6 +80,7 @@ ANALYSES: dict[str, Callable[[], Analysis]] = {
     "mean-field": _mean_field,
     "recurrent": _recurrent,
     "transformer": _transformer,
+    "input-scale": _input_scale,
     "self-normalizing": _self_normalizing,
     "batch-size": _batch_size,
     "norm-propagation": _norm_propagation,
