@@ -73,6 +73,12 @@ def _input_scale() -> Analysis:
     return INPUT_SCALE
 
 
+def _ioffe_szegedy() -> Analysis:
+    from landscape_analyses.ioffe_szegedy import IOFFE_SZEGEDY
+
+    return IOFFE_SZEGEDY
+
+
 #: The command line's name of an analysis -> a function that loads it.
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
@@ -84,6 +90,7 @@ ANALYSES: dict[str, Callable[[], Analysis]] = {
     "self-normalizing": _self_normalizing,
     "batch-size": _batch_size,
     "norm-propagation": _norm_propagation,
+    "ioffe-szegedy": _ioffe_szegedy,
     "pairs": _pairs,
     "observed": _observed,
 }
