@@ -79,6 +79,12 @@ def _ioffe_szegedy() -> Analysis:
     return IOFFE_SZEGEDY
 
 
+def _cosine() -> Analysis:
+    from landscape_analyses.cosine import COSINE_ANALYSIS
+
+    return COSINE_ANALYSIS
+
+
 #: The command line's name of an analysis -> a function that loads it.
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
@@ -91,6 +97,7 @@ ANALYSES: dict[str, Callable[[], Analysis]] = {
     "batch-size": _batch_size,
     "norm-propagation": _norm_propagation,
     "ioffe-szegedy": _ioffe_szegedy,
+    "cosine": _cosine,
     "pairs": _pairs,
     "observed": _observed,
 }
