@@ -100,7 +100,7 @@ def _steps(study: str, arm: str) -> Claim:
         window="end",
         needs_training=False,
         source=LECUN,
-        note="Never reached counts as reached at the last step, so that the factor is a lower bound.",
+        note="Never reached counts as reached at the last step: a factor of 1 where neither arm reaches it.",
         short=f"{study}: fewer steps, {arm}",
     )
 
@@ -139,7 +139,7 @@ def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
         title="The loss of a linear model around its initial weights",
         caption="In the plane of its two weights, along two random directions of the weights' length; seed "
         f"{study.seeds[0]}.",
-        alt="Contours of the loss: a narrow valley for raw inputs, circles for standardized ones.",
+        alt="Contours of the loss: a narrow valley for raw inputs, rounder contours for standardized ones.",
         options={"x_label": "first direction", "y_label": "second direction", "value_label": "loss"},
     )
 

@@ -165,7 +165,15 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
             "linear over the first third.",
             claims=ids[1:],
             figures=(
-                over_rates("rates", study, frame, [Panel("full loss at the end", LOSS, log=True)], title="", columns=1),
+                over_rates(
+                    "rates",
+                    study,
+                    frame[frame["arm"] != "none"],
+                    [Panel("full loss at the end", LOSS, log=True)],
+                    title="By learning rate",
+                    caption="Without normalization it is off this scale (table).",
+                    columns=1,
+                ),
                 over_steps(
                     "steps", study, frame, [Panel("full loss", LOSS, log=True)], title="At the small rate", columns=1
                 ),
