@@ -24,6 +24,18 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square().flatten(1).sum(dim=1).mean()
 
 
+def one_hot_error(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """The square loss of a classifier: mean over samples of the squared distance of its outputs from the one-hot label.
+
+    Unlike cross-entropy its curvature does not die out as the data are fitted, so that sharpness can be followed.
+
+    >>> float(one_hot_error(nn.Identity(), (torch.tensor([[1.0, 2.0]]), torch.tensor([0]))))
+    4.0
+    """
+    outputs: Tensor = model(batch[0])
+    return squared_error(outputs, nn.functional.one_hot(batch[1], outputs.shape[1]).to(outputs.dtype))
+
+
 class Loss:
     """L(model, batch), a mean over the batch: cross-entropy where the data has classes, else the squared error.
 

@@ -25,6 +25,12 @@ def _observed() -> Analysis:
     return OBSERVED
 
 
+def _edge_of_stability() -> Analysis:
+    from landscape_analyses.edge_of_stability import EDGE_OF_STABILITY
+
+    return EDGE_OF_STABILITY
+
+
 def _normalizations() -> Analysis:
     from landscape_analyses.normalizations import NORMALIZATIONS_ANALYSIS
 
@@ -89,6 +95,7 @@ def _cosine() -> Analysis:
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
     "normalizations": _normalizations,
+    "edge-of-stability": _edge_of_stability,
     "mean-field": _mean_field,
     "recurrent": _recurrent,
     "transformer": _transformer,
