@@ -31,6 +31,12 @@ def _edge_of_stability() -> Analysis:
     return EDGE_OF_STABILITY
 
 
+def _hessian_spectrum() -> Analysis:
+    from landscape_analyses.hessian_spectrum import HESSIAN_SPECTRUM
+
+    return HESSIAN_SPECTRUM
+
+
 def _normalizations() -> Analysis:
     from landscape_analyses.normalizations import NORMALIZATIONS_ANALYSIS
 
@@ -95,6 +101,7 @@ def _cosine() -> Analysis:
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
     "normalizations": _normalizations,
+    "hessian-spectrum": _hessian_spectrum,
     "edge-of-stability": _edge_of_stability,
     "mean-field": _mean_field,
     "recurrent": _recurrent,
