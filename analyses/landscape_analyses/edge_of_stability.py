@@ -30,7 +30,7 @@ def _experiment(name: str, model: Spec, data: Spec, *, seeds: int, steps: int, e
         model=model,
         data=data,
         arms=(Arm("none"), Arm("batch")),
-        learning_rates=(0.0125, 0.025, 0.05),
+        learning_rates=(0.0125, 0.05, 0.2),
         primary_rate=0.05,
         seeds=tuple(range(seeds)),
         steps=steps,

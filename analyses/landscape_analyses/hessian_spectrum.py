@@ -137,7 +137,7 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
             "Outliers and the gradient",
             "Ten eigenvalues by Lanczos, checked by residuals and by a second search. Energy is the part of ||g||^2 "
             "that lies in their space. Running statistics are fixed numbers, so the loss is then another function of "
-            "the same weights: that of evaluation. Without batch normalization there are no statistics, and no second column.",
+            "the same weights: that of evaluation. Without batch normalization there are no statistics.",
             claims=ids,
             tables=(
                 at_end("outliers", "At the end of training", study, frame, columns),
