@@ -37,6 +37,12 @@ def _hessian_spectrum() -> Analysis:
     return HESSIAN_SPECTRUM
 
 
+def _slices() -> Analysis:
+    from landscape_analyses.slices import SLICES
+
+    return SLICES
+
+
 def _normalizations() -> Analysis:
     from landscape_analyses.normalizations import NORMALIZATIONS_ANALYSIS
 
@@ -101,6 +107,7 @@ def _cosine() -> Analysis:
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
     "normalizations": _normalizations,
+    "slices": _slices,
     "hessian-spectrum": _hessian_spectrum,
     "edge-of-stability": _edge_of_stability,
     "mean-field": _mean_field,

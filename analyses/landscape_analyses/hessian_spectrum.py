@@ -22,7 +22,7 @@ GHORBANI = "Ghorbani, Krishnan & Xiao 2019, arXiv 1901.10159"
 
 
 def _experiment(name: str, data: str, channels: list[Any], *, seeds: int, steps: int, draws: int) -> Experiment:
-    probes = [ProbeSpec("curvature", every=max(1, steps // 20))]
+    probes = [ProbeSpec("curvature", at=(steps - 1,))]
     for mode in MODES:  # without batch statistics both are the same
         only = None if mode == "batch" else ("batch",)
         solve = {"k": CLASSES, "on": "full", "statistics": mode}
@@ -108,7 +108,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
         Claim(
             "H-top",
             "With batch normalization the largest eigenvalue of the Hessian is smaller.",
-            measure=Measure("derived", "top_batch", batch=""),
+            measure=Measure("hessian_eigenpairs", "eigenvalue", "hessian/largest", "full"),
             landscape=True,
             short="smaller largest eigenvalue",
             source="Santurkar et al. 2018, arXiv 1805.11604",
@@ -213,7 +213,7 @@ HESSIAN_SPECTRUM = Analysis(
     question="Does batch normalization remove the outliers of the Hessian, and the gradient's concentration in them?",
     paper=GHORBANI,
     presets={
-        "quick": lambda: _experiment("hessian-spectrum-quick", "digits", [8, "M", 16], seeds=5, steps=100, draws=2),
+        "quick": lambda: _experiment("hessian-spectrum-quick", "digits", [8, "M", 16], seeds=5, steps=400, draws=2),
         "standard": lambda: _experiment(
             "hessian-spectrum-standard", "cifar10", [32, "M", 64, "M", 128], seeds=5, steps=2000, draws=8
         ),

@@ -7,9 +7,9 @@ in size can be compared. Every point sees the same batches, buffers and random d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from landscape.affine import SharedFirstLayer
 from landscape.errors import UsageError, nearest
 from landscape.objective import Batch, Batches, LossFunction, Objective, as_batches
-from landscape.parameters import Blocks, Selection, dot, norm
-from landscape.preserve import preserved
+from landscape.parameters import Blocks, Parameters, Selection, dot, norm
+from landscape.preserve import preserved, unwrapped
 from landscape.probes.base import Measurement, Moment
 from landscape.probes.directions import KINDS, Path, ProjectedPath, Vector, blocks_of, filter_axes, gradient_axes, unit
 from landscape.streams import stream_seed
@@ -260,15 +260,16 @@ def _rows(
 
 
 class LossSliceProbe:
-    """``loss_slice`` inside a training loop: along the same Gaussian directions at every step.
+    """``loss_slice`` inside a training loop: along the same Gaussian directions at every step, or with the way so far.
 
     Args:
-        directions: "filter" or "gradient".
+        directions: "filter", "gradient" or "trajectory": the principal axes of the weights at all measurements so far.
         dimensions: 1 or 2.
         extent: half-width.
         points: points per axis.
         on: "same" (the mini-batch of the step), "held-out" or "full".
         statistics: "batch" or "running".
+        gather: with "trajectory", how many measurements keep the weights before one evaluates the plane.
     """
 
     name = "loss_slice"
@@ -282,33 +283,52 @@ class LossSliceProbe:
         points: int = 21,
         on: str = "same",
         statistics: str = "batch",
+        gather: int = 10,
     ) -> None:
-        if directions not in KINDS[:2]:
-            raise UsageError(f"while training a slice has directions 'filter' or 'gradient', not {directions!r}")
+        if directions not in KINDS or directions == "eigen":
+            raise UsageError(
+                f"while training a slice has directions 'filter', 'gradient' or 'trajectory', not {directions!r}"
+            )
+        if gather < 2:
+            raise UsageError(f"gather={gather}: a trajectory has at least two snapshots before it is drawn")
         self.directions, self.dimensions, self.extent, self.points = directions, dimensions, extent, points
-        self.on, self.statistics = on, statistics
+        self.on, self.statistics, self.gather = on, statistics, gather
+        self._way: list[list[Tensor]] = []
 
     def passes(self, full: int, layers: int) -> float:
         """Forward+backward passes of one measurement: ``full`` batches in the full loss, so many ``layers``."""
         forwards = float(self.points) ** self.dimensions + 1
-        return forwards / 3 * (full if self.on == "full" else 1) + (self.directions == "gradient")
+        cost = forwards / 3 * (full if self.on == "full" else 1) + (self.directions == "gradient")
+        return cost / (self.gather + 1) if self.directions == "trajectory" else cost
 
     def measure(self, moment: Moment) -> Iterable[Measurement]:
-        """The slice at this moment; on a plane, index i * points + j is at x_i, y_j."""
+        """The slice at this moment; on a plane, index i * points + j is at x_i, y_j; path_x and path_y by snapshot."""
+        way = self.directions == "trajectory"
+        if way:
+            here = Parameters(unwrapped(moment.model)).tensors
+            self._way.append([p.detach().to("cpu", copy=True) for p in here])
+            if len(self._way) % (self.gather + 1):
+                return
         found = loss_slice(
             moment.model,
             moment.loss_fn,
             moment.named(self.on),
             directions=self.directions,
             dimensions=self.dimensions,
-            extent=self.extent,
+            extent=None if way else self.extent,
             points=self.points,
+            trajectory=self._way if way else None,
             statistics=self.statistics,
             seed=stream_seed(moment.seed, "slice"),
         )
         rise = (found.loss.max() - found.loss0).clamp_min(0.0)
         rows = {"loss": found.loss, "loss0": found.loss0, "rise": rise, "length": found.lengths}
-        rows |= dict(zip("xy", found.coordinates, strict=False))
+        rows |= {"concave_share": _concave(found.loss)} | dict(zip("xy", found.coordinates, strict=False))
+        if found.path is not None:
+            rows |= {
+                f"path_{name}": found.path.points[:, k] for k, name in zip(range(self.dimensions), "xy", strict=False)
+            }
+            rows["explained_variance"] = found.path.explained_variance
         for quantity, values in rows.items():
             for index, value in enumerate(values.flatten().tolist()):
                 yield Measurement(
@@ -322,3 +342,21 @@ class LossSliceProbe:
                     dtype=str(found.loss0.dtype).removeprefix("torch."),
                     version=VERSION,
                 )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights kept so far."""
+        return {"way": [list(point) for point in self._way]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._way = [list(point) for point in state["way"]]
+
+
+def _concave(loss: Tensor) -> Tensor:
+    """The share of inner points, over all axes, at which the second difference along the axis is negative.
+
+    >>> _concave(torch.tensor([1.0, 0.0, 1.0, 1.5, 1.0]))  # one of three
+    tensor(0.3333)
+    """
+    bends = [loss.diff(n=2, dim=k).flatten() for k in range(loss.ndim) if loss.shape[k] > 2]
+    return (torch.cat(bends) < 0).to(loss.dtype).mean() if bends else loss.new_zeros(())
