@@ -43,6 +43,12 @@ def _slices() -> Analysis:
     return SLICES
 
 
+def _learning_rate() -> Analysis:
+    from landscape_analyses.learning_rate import LEARNING_RATE
+
+    return LEARNING_RATE
+
+
 def _normalizations() -> Analysis:
     from landscape_analyses.normalizations import NORMALIZATIONS_ANALYSIS
 
@@ -107,6 +113,7 @@ def _cosine() -> Analysis:
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
     "normalizations": _normalizations,
+    "learning-rate": _learning_rate,
     "slices": _slices,
     "hessian-spectrum": _hessian_spectrum,
     "edge-of-stability": _edge_of_stability,

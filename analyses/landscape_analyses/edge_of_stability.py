@@ -12,7 +12,7 @@ import pandas as pd
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
 from landscape.derived import per_run
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, over_steps, tally
+from landscape.figures import Panel, at_end, over_rates, over_steps, tally
 
 EDGE = 2.0
 #: Dex: within a quarter of 2 / lr.
@@ -48,6 +48,7 @@ def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
     numbers = {
         "edge_distance": (STEP_SHARPNESS, lambda values: math.log10(_late(values) / EDGE)),
         "late_sharpness": (SHARPNESS, _late),
+        "late_step_sharpness": (STEP_SHARPNESS, _late),
         "late_step_curvature": ({"probe": "curvature", "quantity": "step_curvature"}, _late),
         "sharpening": (SHARPNESS, lambda values: math.log10(_late(values) / values.iloc[0])),
     }
@@ -83,7 +84,7 @@ def _claims(study: Study, arm: str) -> Iterator[Claim]:
     for rate in study.learning_rates:
         yield Claim(
             f"E-edge-{arm}-{rate:g}",
-            f"Descent at rate {rate:g} with {arm} normalization ends at sharpness 2 / lr, within a factor 1.25.",
+            f"{arm}: descent at rate {rate:g} ends at sharpness 2 / lr, within a factor 1.25.",
             measure=Measure("derived", "edge_distance", batch=""),
             kind="equivalence",
             boundary=MARGIN,
@@ -96,7 +97,7 @@ def _claims(study: Study, arm: str) -> Iterator[Claim]:
     low = min(study.learning_rates)
     yield Claim(
         f"E-sharpening-{arm}",
-        f"With {arm} normalization and the smallest rate sharpness ends higher than it began.",
+        f"{arm}: at the smallest rate sharpness ends higher than it began.",
         measure=Measure("derived", "sharpening", batch=""),
         rate=low,
         short=f"{arm}, rate {low:g}: sharpness rises",
@@ -173,10 +174,12 @@ def _sharpness(study: Study, frame: pd.DataFrame, rate: float) -> Figure:
 
 
 def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
-    """lr times sharpness at the smallest and the largest rate."""
+    """Late lr times sharpness, and the loss at the end, over rates."""
     (study,) = experiment.studies
-    panels = [Panel("lr x sharpness", STEP_SHARPNESS, guide=EDGE), Panel("loss", LOSS, log=True)]
-    return over_steps("headline", study, frame, panels, title="Sharpness in units of 1 / lr; the thin line is 2 / lr")
+    late = {"probe": "derived", "quantity": "late_step_sharpness"}
+    panels = [Panel("late lr x sharpness", late, log=True, guide=EDGE), Panel("loss at the end", LOSS, log=True)]
+    caption = "The thin line is the edge of stability, sharpness 2 / lr."
+    return over_rates("headline", study, frame, panels, title="Late sharpness over learning rates", caption=caption)
 
 
 def answer(verdicts: tuple[Verdict, ...]) -> str:
