@@ -20,7 +20,7 @@ RunKey = tuple[str, str, float, int]  # study, arm, learning rate, seed
 SeriesKey = tuple[str, str, str, str, str, int]  # probe, quantity, variant, batch, layer, index
 
 #: Quantities that the rules need besides the claims' own.
-ALWAYS = frozenset({"full_loss", "chance_loss", "diverged", "step_curvature", "effective_smoothness"})
+ALWAYS = frozenset({"full_loss", "chance_loss", "diverged", "step_curvature", "step_sharpness", "effective_smoothness"})
 #: A network that diverged predicts nothing: its accuracy is the worst there is, not +inf.
 ACCURACIES = frozenset({"accuracy", "train_accuracy", "test_accuracy", "test_accuracy_reestimated"})
 #: An arm has left the plateau where its full loss is at most this much of the loss of guessing.

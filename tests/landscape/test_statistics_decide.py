@@ -460,6 +460,28 @@ def test_curvature_limits(none: float | None, batch: float | None, expected: str
     assert decide(CLAIM, experiment(), limited(none, batch)).verdict == "holds"  # not a landscape claim
 
 
+@pytest.mark.parametrize(
+    ("arm", "on", "value", "expected"),
+    [
+        ("batch", "full", 1.9, "confounded"),
+        ("none", "full", 1.9, "holds"),  # only the rougher arm
+        ("batch", "full", 1.4, "holds"),
+        ("batch", "same", 1.9, "holds"),  # a mini-batch's sharpness lies above the full loss's whatever the rate
+    ],
+)
+def test_sharpness_of_the_full_loss_limits_where_it_was_measured(
+    arm: str, on: str, value: float, expected: str
+) -> None:
+    probe = {"probe": "hessian_eigenpairs", "variant": "hessian/largest", "batch": on}
+    at = dict.fromkeys(STEPS, value)
+    rows = [series("step_sharpness", at, arm=arm, seed=seed, **probe) for seed in range(5)]
+    found = decide(SMOOTH, experiment(), pd.concat([limited(0.5, 0.5), table(*rows)])).equal
+    assert found.verdict == expected
+    assert found.flags == ((SIZE_FLAG,) if arm == "none" else ())
+    if expected == "confounded":
+        assert "λ₁ = 1.9" in found.reason
+
+
 def test_curvature_is_read_over_the_steps_that_the_claim_compares() -> None:
     frame = limited(0.5, 0.5)
     frame.loc[(frame["probe"] == "curvature") & (frame["step"] < 70), "value"] = 1.9  # most steps, few late ones
