@@ -355,8 +355,8 @@ class LossSliceProbe:
 def _concave(loss: Tensor) -> Tensor:
     """The share of inner points, over all axes, at which the second difference along the axis is negative.
 
-    >>> _concave(torch.tensor([1.0, 0.0, 1.0, 1.5, 1.0]))  # one of three
-    tensor(0.3333)
+    >>> _concave(torch.tensor([1.0, 0.0, 1.0, 1.5, 1.0]))  # two of three
+    tensor(0.6667)
     """
     bends = [loss.diff(n=2, dim=k).flatten() for k in range(loss.ndim) if loss.shape[k] > 2]
     return (torch.cat(bends) < 0).to(loss.dtype).mean() if bends else loss.new_zeros(())
