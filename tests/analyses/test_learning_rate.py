@@ -16,14 +16,16 @@ def test_a_short_run_is_decided(trained, shorter, assert_decided):
     def cut(study):
         path = dataclasses.replace(study.probes[0], at=(0, 1))
         model = dataclasses.replace(study.model, options={"depth": 8, "width": 8})
+        data = dataclasses.replace(study.data, options={"limit": 64, "test_limit": 32})
         return shorter(
             study,
-            25,
+            15,
             model=model,
+            data=data,
             learning_rates=(0.01, 0.1, 1.0),
             batch_size=32,
             full_batches=1,
-            evaluate_every=25,
+            evaluate_every=15,
             probes=(path,),
         )
 
