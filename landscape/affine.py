@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -39,7 +38,6 @@ class _Combined(torch.autograd.Function):
         return torch.add(base, slope, alpha=-eta)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         g = gradients[0].reshape(-1, gradients[0].shape[-1])  # (samples, out)

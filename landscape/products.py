@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from landscape.errors import ProbeError, UsageError, nearest
 from landscape.hooks import hooked
@@ -26,6 +27,20 @@ from landscape.preserve import preserved
 OPERATORS = ("hessian", "ggn")
 #: A graph that can be differentiated again holds about this many times what a forward pass saves.
 GRAPH = 3
+
+
+class _ExactWeightNorm(TorchFunctionMode):
+    """torch's weight norm, g v / ||v||, spelled out: its fused backward takes ||v|| for a constant (torch 2.13)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Calls of ``torch._weight_norm``, which every form of it makes, are replaced; others are made as they are."""
+        return (_weight_norm if func is torch._weight_norm else func)(*args, **(kwargs or {}))
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    others = [d for d in range(v.ndim) if dim == -1 or d != dim % v.ndim]  # -1: one norm of all
+    normalized: Tensor = v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=dim != -1))
+    return normalized
 
 
 class _Graph(Protocol):
@@ -187,7 +202,8 @@ class CurvatureOperator:
     def _made(self) -> Iterator[_Graph]:
         self._objective.snapshot.rewind()
         for batch in self._batches.batches:
-            graph = self._build(self._objective, batch)
+            with _ExactWeightNorm():  # for the forward pass: the graph keeps what it was built with
+                graph = self._build(self._objective, batch)
             if self.kept:
                 self._graphs.append(graph)
             yield graph

@@ -102,7 +102,7 @@ def test_the_sdist_can_be_tested_and_holds_no_data(tmp_path: Path) -> None:
     assert tests <= set(sizes)
     assert {"Makefile", "constraints.txt", "LICENSE", "README.md", "landscape/data/digits.py"} <= set(sizes)
     assert not [name for name in sizes if name.split("/")[0] in ("data", "runs", "shared", ".venv")]
-    kinds = {".py", ".md", ".toml", ".txt", ".typ", ".typed", ".cff", ".png", ".svg", ""}
+    kinds = {".py", ".md", ".toml", ".txt", ".typ", ".typed", ".cff", ".yml", ".png", ".svg", ""}
     known = (".gitignore", "null_pool.csv.gz")  # the pool is a test's own: measurements of null runs
     assert {Path(name).suffix for name in sizes if Path(name).name not in known} <= kinds
     assert sum(sizes.values()) < 4 * 2**20

@@ -168,3 +168,19 @@ def test_held_out_evaluation_shares_that_batch():
         q.data = w
     path = landscape.gradient_path(model, cross_entropy, batch, [0.1], evaluate_on=other)
     assert float(path.loss[0]) == pytest.approx(expected, rel=1e-12)
+
+
+def gradient_penalty(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """A loss that holds its own gradient: the shared layer has to be differentiable twice."""
+    loss = cross_entropy(model, batch)
+    g = torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
+    return loss + torch.stack([x.square().sum() for x in g]).sum()
+
+
+def test_a_loss_that_holds_its_own_gradient():
+    model, batch = mlp(), batch_of(6, 12)
+    assert noted(model, gradient_penalty, batch) == 1
+    losses, distances = by_hand(model, gradient_penalty, batch)
+    path = landscape.gradient_path(model, gradient_penalty, batch, ETAS)
+    assert path.loss.tolist() == pytest.approx(losses, rel=1e-12)
+    assert path.gradient_distance.tolist() == pytest.approx(distances, rel=1e-10)

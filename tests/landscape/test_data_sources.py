@@ -186,8 +186,8 @@ def test_unusable_user_data_is_named(tmp_path: Path, body: str, message: str) ->
         user(tmp_path, body)
 
 
-def test_an_error_of_the_users_own_passes_through(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
+def test_an_error_of_the_users_own_is_named_with_its_function(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"mine_\d+\.py:load' raises ZeroDivisionError: division by zero"):
         user(tmp_path, "def load(): return 1 / 0")
 
 

@@ -7,9 +7,9 @@ import torch
 
 from landscape.data import load_data
 from landscape.errors import UsageError
+from landscape.losses import squared_error
 from landscape.models import build_model
 from landscape.streams import stream
-from landscape.training import squared_error
 
 SMALL = {"input_shape": (1,), "frequencies": (0, 5, 11), "hidden": (6, 6)}
 
