@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 
-from torch import nn
+from torch import Tensor, nn
 
 from landscape.errors import UsageError
 from landscape.normalization import normalization
@@ -27,6 +27,7 @@ from landscape.parameters import Selection
 from landscape.preserve import seeded, unwrapped
 from landscape.swapping.change import Change
 from landscape.swapping.flow import Example, flow_of
+from landscape.swapping.kinds import weight_hooks
 from landscape.swapping.layers import Renormalized
 from landscape.swapping.swap import Swap
 
@@ -105,8 +106,11 @@ def _copied(model: nn.Module) -> nn.Module:
     lazy = [name for name, p in eager.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
         raise UsageError(f"{lazy[0]} of {type(eager).__name__} has no values yet: run one forward pass first")
+    hooked = [vars(module).get(hook.name) for module in eager.modules() for hook in weight_hooks(module)]
+    # What torch's old hooks computed has a graph, and is computed again at each call.
+    known = {id(t): t.detach().clone() for t in hooked if isinstance(t, Tensor)}
     try:
-        return copy.deepcopy(eager)
+        return copy.deepcopy(eager, known)
     except Exception as error:  # a model may hold anything: open files, locks, tensors with a graph
         raise UsageError(
             f"{type(eager).__name__} can't be copied ({type(error).__name__}: {error}), and normalized() leaves the "

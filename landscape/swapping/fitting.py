@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from landscape.normalization.layout import EachStep
-from landscape.swapping.kinds import OURS, Units
+from landscape.swapping.kinds import OURS, Units, weight_hooks
 from landscape.swapping.layers import Bent, Renormalized
 
 
@@ -67,6 +69,22 @@ def exchanged(value: Any, new: dict[nn.Module, nn.Module]) -> Any:
     elif type(value) is tuple and any(isinstance(one, nn.Module) for one in value):
         return tuple(exchanged(one, new) for one in value)
     return value
+
+
+def plain_weight(module: nn.Module) -> None:
+    """Take away the normalization of a module's weight, which stays at its value at this moment."""
+    hook = next((hook for hook in weight_hooks(module) if hook.name == "weight"), None)
+    if hook is None:
+        own_class(module)
+        parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+        return
+    old = isinstance(hook, WeightNorm)
+    trained = module.get_parameter("weight_v" if old else "weight_orig").requires_grad
+    (remove_weight_norm if old else remove_spectral_norm)(module)
+    module.get_parameter("weight").requires_grad_(trained)
+    loading = module._load_state_dict_pre_hooks  # torch leaves spectral_norm's behind, which asks for weight_orig
+    for key in [key for key, one in loading.items() if getattr(getattr(one, "hook", one), "fn", None) is hook]:
+        del loading[key]
 
 
 def own_class(module: nn.Module) -> None:

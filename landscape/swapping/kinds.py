@@ -12,6 +12,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 Axis = Literal["first", "last"]
 
@@ -206,18 +208,25 @@ def built_in(module: nn.Module) -> str:
     return f"the model was built with this {kind.__name__}, and what stood there is not known: build it anew"
 
 
-def weight_normalized(module: nn.Module) -> list[str]:
-    """The kinds of weight normalization that torch's parametrizations put on a module's weight.
+def weight_hooks(module: nn.Module) -> list[WeightNorm | SpectralNorm]:
+    """The hooks of torch's old ``weight_norm`` and ``spectral_norm``: each computes a tensor at each call."""
+    return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, WeightNorm | SpectralNorm)]
 
-    >>> weight_normalized(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
-    ['weight_norm']
+
+def weight_norms(module: nn.Module) -> dict[str, list[str]]:
+    """The kinds of weight normalization on a module's tensors, by torch's parametrizations or its old hooks.
+
+    >>> weight_norms(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
+    {'weight': ['weight_norm']}
     """
-    if not is_parametrized(module, "weight"):
-        return []
     names = {"_WeightNorm": "weight_norm", "_SpectralNorm": "spectral_norm"}
-    found = []
-    for one in module.parametrizations["weight"]:  # type: ignore[index]  # a ModuleDict of lists
-        kind = type(one)
-        if kind.__name__ in names or kind.__module__.startswith(OURS):
-            found.append(names.get(kind.__name__, kind.__name__))
+    found: dict[str, list[str]] = {}
+    for hook in weight_hooks(module):
+        found[hook.name] = ["weight_norm" if isinstance(hook, WeightNorm) else "spectral_norm"]
+    if is_parametrized(module):
+        for tensor, chain in module.parametrizations.items():  # type: ignore[operator,union-attr]  # a ModuleDict
+            own = [type(one) for one in chain]
+            known = [kind for kind in own if kind.__name__ in names or kind.__module__.startswith(OURS)]
+            if known:
+                found[tensor] = [names.get(kind.__name__, kind.__name__) for kind in known]
     return found

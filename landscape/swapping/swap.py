@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from torch import nn
-from torch.nn.utils import parametrize
 
 from landscape.errors import LandscapeError, UsageError
 from landscape.normalization import Normalization
 from landscape.parameters import Selection, matches
 from landscape.swapping.change import Action, Change
-from landscape.swapping.fitting import alike, as_found, exchanged, has_weights, laid, own_class, told
+from landscape.swapping.fitting import alike, as_found, exchanged, has_weights, laid, plain_weight, told
 from landscape.swapping.flow import BENDING, MULTIPLYING, NORMALIZING, Flow
 from landscape.swapping.kinds import (
     Units,
@@ -25,7 +24,7 @@ from landscape.swapping.kinds import (
     linear_units,
     seen,
     unsupported,
-    weight_normalized,
+    weight_norms,
 )
 from landscape.swapping.layers import Bent, Renormalized, follow, unfollow, untransposed
 from landscape.swapping.layouts import nonlinearity_layout, norm_layout
@@ -60,6 +59,7 @@ class Swap:
         owners = Counter(id(p) for m in model.modules() for p in m.parameters(recurse=False))
         self._shared = {one for one, count in owners.items() if count > 1}
         for name, module in self.modules.items():
+            self._held(name, module)
             if name in self.norms:
                 self._norm(name, module)
             elif name in self.linears and not built_in(module):
@@ -98,6 +98,13 @@ class Swap:
 
     def _note(self, name: str, before: str, after: str, action: Action, why: str) -> None:
         self.changes.append(Change(name, before, after, action, why))
+
+    def _held(self, name: str, module: nn.Module) -> None:
+        """A normalization of weights that stays, as it is not that of the weight of a linear map or convolution."""
+        for tensor, kinds in weight_norms(module).items() if matches(name, self.where) else ():
+            if tensor != "weight" or name not in self.linears or not is_linear(module):
+                why = f"the {' and '.join(kinds)} of its {tensor} stays: take it away first"
+                self._note(name, told(module), told(module), "can't", why)
 
     def _norm(self, name: str, old: nn.Module) -> None:
         """A normalization layer that is there."""
@@ -164,14 +171,13 @@ class Swap:
 
     def _linear(self, name: str, old: nn.Module) -> None:
         """A linear map or convolution: what is wanted of it follows from the normalization and the model."""
-        stale = [kind for kind in weight_normalized(old) if is_linear(old)]
+        stale = weight_norms(old).get("weight", []) if is_linear(old) else []
         wanted = self.chosen.linear is not None or (self.bare and self.chosen.name != "none")
         if not stale and not wanted:
             return
         before = told(old)
         if stale:
-            own_class(old)
-            parametrize.remove_parametrizations(old, "weight", leave_parametrized=True)
+            plain_weight(old)
             why = f"the {' and '.join(stale)} of its weight; the weight stays at its value at this moment"
             self._note(name, before, told(old), "remove", why)
         if not wanted:

@@ -247,6 +247,51 @@ def test_a_weight_norm_that_is_there_is_taken_away_at_its_value(by_weight, draw)
         normalized(nn.Sequential(nn.ConvTranspose1d(2, 2, 2), nn.Linear(4, 2)), by_weight)
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("old", "kind"), [(nn.utils.weight_norm, "weight_norm"), (nn.utils.spectral_norm, "spectral_norm")]
+)
+def test_torchs_old_hooks_are_taken_away_at_the_weights_value(old, kind, draw):
+    model, x = mlp(), draw(6, 3)
+    old(model[0])
+    old(model[4])
+    held = model[0].weight_v if kind == "weight_norm" else model[0].weight_orig
+    held.data.mul_(3)
+    held.requires_grad_(False)
+    model(x).sum().backward()  # leaves weights with a graph, and spectral_norm's vectors moved
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    plan = normalization_plan(model, "none")
+    assert said(plan) == [("0", "remove"), ("4", "remove")]
+    assert kind in plan[0].why
+    new = normalized(model, "none")
+    assert {*new.state_dict()} == {*mlp().state_dict()}
+    assert not any(m._forward_pre_hooks for m in new)
+    model.eval()  # spectral_norm divides by what it has estimated
+    torch.testing.assert_close(new(x), model(x), rtol=1e-12, atol=1e-12)
+    assert (new[0].weight.requires_grad, new[4].weight.requires_grad) == (False, True)
+    new.load_state_dict(new.state_dict())
+    copy.deepcopy(new)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())  # the given one keeps it
+    assert {*before} == {*model.state_dict()}
+
+    h = torch.tanh(F.batch_norm(new[0](x), None, None, training=True))
+    expected = new[4](torch.tanh(F.batch_norm(new[2](h), None, None, training=True)))
+    torch.testing.assert_close(normalized(model.train(), "batch")(x), expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(normalized(model, "cosine")(x), normalized(new, "cosine")(x))
+    part = normalized(model, "none", where="0", example=x)
+    assert [bool(m._forward_pre_hooks) for m in part] == [False, False, False, False, True]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, parametrizations.weight_norm])
+def test_a_weight_norm_that_stays_is_named(norm):
+    model = nn.Sequential(norm(norm(nn.LSTM(4, 4), "weight_ih_l0"), "weight_hh_l0"))
+    plan = [change for change in normalization_plan(model, "none") if change.name]
+    assert said(plan) == [("0", "can't"), ("0", "can't")]
+    assert "weight_norm of its weight_ih_l0 stays" in plan[0].why
+    assert "weight_norm of its weight_hh_l0 stays" in plan[1].why
+
+
 def test_a_tied_weight_is_not_normalized(by_weight):
     class Tied(nn.Module):
         def __init__(self) -> None:
