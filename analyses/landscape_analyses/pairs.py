@@ -254,6 +254,8 @@ def answer(verdicts: tuple[Verdict, ...]) -> str:
         held = sum(v.verdict == "holds" for v in own)
         failed = sum(v.verdict == "fails" for v in own)
         word = "smoother" if held == len(own) else "not smoother" if failed == len(own) else "mixed"
+        if held == failed == 0:
+            word = f"not decided, {own[0].verdict if len({v.verdict for v in own}) == 1 else 'for several reasons'}"
         where = f" in {study}" if several else ""
         said.append(f"{arm}{where}: {word} ({held} of {len(own)} measures hold, {failed} fail)")
     return "; ".join(said) + "." if said else "No measure of the landscape was recorded."

@@ -122,3 +122,10 @@ def test_presets_build() -> None:
         experiment = build()
         assert Experiment.from_json(experiment.to_json()) == experiment
         assert len(PAIRS.claims(experiment)) == 6
+
+
+def test_what_was_not_decided_is_not_called_mixed() -> None:
+    flat = long_table(0.5)
+    flat.loc[flat["quantity"] == "full_loss", "value"] = 2.3  # nobody left the plateau
+    answer = PAIRS.answer(decide_claims(PAIRS.claims(Experiment("e", (STUDY,))), Experiment("e", (STUDY,)), flat))
+    assert "batch: not decided, untrained (0 of 3 measures hold, 0 fail)" in answer
