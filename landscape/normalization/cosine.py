@@ -6,8 +6,8 @@ Per sample and unit: any batch size and layout, alike in train and eval. |z| <= 
 under the filter, the padding's zeros included.
 
 Readings chosen where the paper says nothing: a bias is added to the quotient, since only the dot product is replaced;
-1e-6 is added to |x|^2, so that an input of zeros has z = 0 and finite derivatives. Weights are never zero. A unit with
-one input has no correlation and is refused by the centered one.
+1e-6 is added to |x|^2, so that an input of zeros has z = 0 and finite derivatives. Weights that are all zero are
+refused, and by the centered one those that are all equal, as those of a unit with one input are.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _convolution(layer: nn.modules.conv._ConvNd, centered: bool) -> nn.Module:
 
 
 def _cosine(layer: nn.Module, *, centered: bool = False) -> nn.Module:
-    require_layer(layer, 2 if centered else 1)
+    require_layer(layer, 2 if centered else 1, "centered rows" if centered else "rows")
     if isinstance(layer, nn.Linear):
         return CosineLinear(layer, centered)
     assert isinstance(layer, nn.modules.conv._ConvNd)

@@ -41,7 +41,7 @@ def _entry(name: str, start: float) -> Normalization:
             gamma.fill_(start)
 
     def unit_rows(layer: nn.Module) -> nn.Module:
-        return parametrized(layer, register)
+        return parametrized(layer, register, divided="rows")
 
     return Normalization(
         name=name,

@@ -28,11 +28,25 @@ from landscape.streams import stream_seed
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def require_layer(layer: nn.Module, inputs: int = 1) -> None:
-    """Refuse what is no linear map or convolution, or has too few inputs to a unit.
+# What a normalization divides by the length of -> rows that have none where it would divide by 0.
+DIVIDED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "rows": (lambda w: w.flatten(1), "the weights of unit {unit} are all zero"),
+    "centered rows": (lambda w: w.flatten(1) - w.flatten(1)[:, :1], "the weights of unit {unit} are all equal"),
+    "matrix": (lambda w: w.reshape(1, -1), "the weights are all zero"),
+}
+
+
+def require_layer(layer: nn.Module, inputs: int = 1, divided: str = "") -> None:
+    """Refuse what is no linear map or convolution, has too few inputs to a unit, or weights without a length.
+
+    Args:
+        layer: the module.
+        inputs: how many inputs a unit has at least.
+        divided: what is divided by its own length, a key of ``DIVIDED``; "" for nothing.
 
     Raises:
-        UsageError: another module; one whose weight is parametrized already; fewer than ``inputs`` inputs to a unit.
+        UsageError: another module; one whose weight is parametrized already; fewer than ``inputs`` inputs to a unit;
+            weights that would be divided by a length of 0.
     """
     if not isinstance(layer, LAYERS):
         raise UsageError(
@@ -46,15 +60,30 @@ def require_layer(layer: nn.Module, inputs: int = 1) -> None:
             f"the weights of a {type(layer).__name__} with one input to a unit have no variance to divide by: "
             "use 'weight' or 'cosine'"
         )
+    if divided and not layer.weight.is_meta:
+        _require_length(layer, layer.weight.detach(), divided)
 
 
-def parametrized(layer: nn.Module, register: Callable[[nn.Module], object], *, inputs: int = 1) -> nn.Module:
+def _require_length(layer: nn.Module, weight: Tensor, divided: str) -> None:
+    rows, why = DIVIDED[divided]
+    without = (torch.linalg.vector_norm(rows(weight), dim=1) == 0).nonzero().flatten().tolist()
+    if without:
+        raise UsageError(
+            f"{why.format(unit=without[0])} in this {type(layer).__name__}, shape {tuple(weight.shape)}, and the "
+            "normalization divides by their length, which is 0: give it other initial weights, or use a "
+            "normalization of activations"
+        )
+
+
+def parametrized(
+    layer: nn.Module, register: Callable[[nn.Module], object], *, inputs: int = 1, divided: str = ""
+) -> nn.Module:
     """``layer`` with its weight parametrized in place by ``register(layer)``, and able to be pickled.
 
     Raises:
-        UsageError: it is no linear map or convolution, or has fewer than ``inputs`` inputs to a unit.
+        UsageError: what ``require_layer`` refuses.
     """
-    require_layer(layer, inputs)
+    require_layer(layer, inputs, divided)
     register(layer)
     # torch gives the layer a class of its own, which it refuses to pickle.
     setattr(type(layer), "__reduce_ex__", _reduce)  # noqa: B010  # mypy allows no assignment to a method
@@ -114,12 +143,12 @@ def weight_norm(layer: nn.Module) -> None:
 
 
 def _weight(layer: nn.Module) -> nn.Module:
-    return parametrized(layer, weight_norm)
+    return parametrized(layer, weight_norm, divided="rows")
 
 
 def _spectral(layer: nn.Module) -> nn.Module:
     with seeded(stream_seed(0, "spectral normalization")):
-        return parametrized(layer, parametrizations.spectral_norm)
+        return parametrized(layer, parametrizations.spectral_norm, divided="matrix")
 
 
 WEIGHT = Normalization(

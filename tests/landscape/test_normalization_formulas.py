@@ -435,6 +435,34 @@ def test_a_unit_with_one_input_is_refused_where_it_has_no_variance(name):
         normalization(name).linear(nn.Linear(1, 4))
 
 
+def test_weights_without_a_length_to_divide_by_are_refused_and_others_are_finite():
+    for name, kind in itertools.product(DIVIDING, ("linear", "conv2d")):
+        plain, x = layer(kind)
+        nn.init.zeros_(plain.weight)
+        with pytest.raises(UsageError, match=rf"weights .*in this {type(plain).__name__}.*length, which is 0"):
+            normalization(name).linear(plain)
+        assert type(plain) in (nn.Linear, nn.Conv2d)  # a refused layer is left as it was
+        plain, x = layer(kind)
+        plain.weight.data[4] = 0.7 if name == "centered-cosine" else 0.0
+        if name == "spectral":
+            assert normalization(name).linear(plain)(x).isfinite().all()
+            continue
+        equal = "equal" if name == "centered-cosine" else "zero"
+        with pytest.raises(UsageError, match=f"weights of unit 4 are all {equal}"):
+            normalization(name).linear(plain)
+
+
+DIVIDING = ["cosine", "centered-cosine", "weight", "norm-propagation", "norm-propagation:1", "spectral"]
+
+
+@pytest.mark.parametrize("name", DIVIDING)
+def test_weights_too_small_for_a_length_in_their_arithmetic_are_refused(name):
+    plain = nn.Linear(6, 4)
+    plain.weight.data *= 1e-30  # their squares are zero in float32
+    with pytest.raises(UsageError, match="length, which is 0"):
+        normalization(name).linear(plain)
+
+
 # --- with the nonlinearity ---------------------------------------------------------------------------
 
 
