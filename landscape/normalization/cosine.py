@@ -3,7 +3,8 @@ r"""Cosine normalization: the angle of weights and input in place of their dot p
     z = <w, x> / (|w| |x|),    centered: z = <w - mean w, x - mean x> / (|w - mean w| |x - mean x|)
 
 Per sample and unit: any batch size and layout, alike in train and eval. |z| <= 1. For a convolution x is the patch
-under the filter, the padding's zeros included.
+under the filter, the padding's zeros included. The centered one does not see a shift of all inputs; a convolution
+takes each sample's own mean off first, so that a large one costs no digits.
 
 Readings chosen where the paper says nothing: a bias is added to the quotient, since only the dot product is replaced;
 1e-6 is added to |x|^2, so that an input of zeros has z = 0 and finite derivatives. Weights that are all zero are
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from landscape.normalization.base import Normalization, identity, per_unit
+from landscape.normalization.base import Normalization, identity
 from landscape.normalization.weights import require_layer
 
 EPS = 1e-6
@@ -59,15 +60,33 @@ class _CosineConvolution(nn.modules.conv._ConvNd):
     eps: float
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, channels, ...) to (N, units, ...)."""
+        """(N, channels, ...) to (N, units, ...), or one sample without N."""
         ones = torch.ones_like(self.weight[: self.groups])  # (groups, inputs of a group, ...): sums over a patch
-        square = self._conv_forward(input.square(), ones, None)
+        x = self._padded(input)
+        square = self._convolve(x.square(), ones)
         if self.centered:
-            total = self._conv_forward(input, ones, None)
-            square = (square - total.square() / ones[0].numel()).clamp_min(0)
-        length = (square + self.eps).sqrt().repeat_interleave(self.out_channels // self.groups, 1)
-        z = self._conv_forward(input, _unit_rows(self.weight, self.centered), None) / length
-        return z if self.bias is None else z + per_unit(self.bias, z)
+            square = (square - self._convolve(x, ones).square() / ones[0].numel()).clamp_min(0)
+        channels = 1 - self.weight.ndim
+        length = (square + self.eps).sqrt().repeat_interleave(self.out_channels // self.groups, channels)
+        z = self._convolve(x, _unit_rows(self.weight, self.centered)) / length
+        return z if self.bias is None else z + self.bias.reshape(-1, *[1] * (-channels - 1))
+
+    def _padded(self, input: Tensor) -> Tensor:
+        """With the padding around it and, if centered, all of it less the mean of each sample's inputs.
+
+        Centered values depend on no shift of a patch, its padding included, and sum x^2 - (sum x)^2 / n would lose
+        its digits to a large one. So the mean is a constant of the backward pass, too.
+        """
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        x = F.pad(input, self._reversed_padding_repeated_twice, mode=mode)
+        if not self.centered:
+            return x
+        return x - input.detach().mean(tuple(range(1 - self.weight.ndim, 0)), keepdim=True)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        convolution = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[weight.ndim]
+        y: Tensor = convolution(x, weight, None, self.stride, 0, self.dilation, self.groups)
+        return y
 
 
 class CosineConv1d(_CosineConvolution, nn.Conv1d):

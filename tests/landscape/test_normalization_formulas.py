@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 
@@ -414,6 +415,40 @@ def test_cosine_of_a_kernel_as_large_as_the_input_is_that_of_a_linear_map(name, 
     x = torch.randn(4, 3, *size, dtype=torch.float64)
     normalize = normalization(name).linear
     torch.testing.assert_close(normalize(convolution)(x).flatten(1), normalize(linear)(x.flatten(1)), rtol=1e-9, atol=0)
+
+
+SHIFTED = {
+    "linear": (lambda: nn.Linear(27, 8), (6, 27)),
+    "conv1d": (lambda: nn.Conv1d(3, 8, 9), (6, 3, 20)),
+    "conv2d": (lambda: nn.Conv2d(3, 8, 3), (6, 3, 8, 8)),
+    "reflect": (lambda: nn.Conv2d(4, 8, 3, groups=2, padding=1, padding_mode="reflect"), (6, 4, 8, 8)),
+    "circular": (lambda: nn.Conv2d(3, 8, 3, stride=2, padding=2, dilation=2, padding_mode="circular"), (6, 3, 8, 8)),
+    "conv3d": (lambda: nn.Conv3d(2, 8, 3), (6, 2, 5, 5, 5)),
+    "zeros": (lambda: nn.Conv2d(3, 8, 3, padding=1), (6, 3, 8, 8)),
+    "same": (lambda: nn.Conv2d(3, 8, (4, 3), padding="same"), (6, 3, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("kind", SHIFTED)
+def test_centered_cosine_keeps_its_digits_far_from_zero(kind):
+    made, shape = SHIFTED[kind]
+    plain, x = made(), torch.randn(shape)
+    nn.init.zeros_(plain.bias)
+    exact = normalization("centered-cosine").linear(copy.deepcopy(plain).double())
+    z = normalization("centered-cosine").linear(plain)(x + 1000)
+    assert z.shape == plain(x).shape
+    assert z.abs().max() <= 1 + 1e-6
+    torch.testing.assert_close(z.double(), exact((x + 1000).double()), rtol=0, atol=2e-6)
+    if kind not in ("zeros", "same"):  # where zeros are beside it, a shift is a difference that counts
+        torch.testing.assert_close(exact(x.double() + 1000), exact(x.double()), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["cosine", "centered-cosine"])
+@pytest.mark.parametrize("kind", ["conv1d", "reflect", "same", "conv3d"])
+def test_a_sample_without_a_batch_is_taken_as_torch_takes_it(name, kind):
+    made, shape = SHIFTED[kind]
+    ours, x = normalization(name).linear(made().double()), torch.randn(shape, dtype=torch.float64)
+    torch.testing.assert_close(ours(x[0]), ours(x)[0], rtol=1e-10, atol=1e-12)
 
 
 def test_a_dead_input_has_cosine_zero_and_finite_derivatives():
