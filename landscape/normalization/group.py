@@ -1,9 +1,10 @@
 """Group normalization ("group:8": 8 groups) and instance normalization, torch's both.
 
 Within a sample: any batch size, alike in train and eval. Group: (N, F) over the units of a group, sequences (N, F, T)
-over the units of a group at one step, images over a group's channels and space. Where G does not divide the units, or
-would leave a group with one unit, the largest number of groups below G that does neither is taken: 10 units under
-"group:8" make 5 groups.
+over the units of a group at one step, images over a group's channels and space. Where G does not divide the units the
+largest number of groups below G that does is taken: 10 units under "group:8" make 5 groups. Without space a group of
+one unit would leave a constant, so groups there have two units at least: 8 units under "group:8" make 8 groups in
+images, and 4 in vectors and sequences.
 
 Instance: per unit over space or time, so it has nothing to act on in (N, F): there it is the identity, and a network
 without space anywhere is refused. One position (1x1) is refused by torch.
@@ -18,13 +19,15 @@ from landscape.normalization.base import Normalization, by_dimensions, require_t
 from landscape.normalization.layout import EachStep
 
 
-def groups_of(features: int, groups: int) -> int:
-    """How many groups of two or more units: the largest divisor of ``features`` up to ``groups``; at least 1.
+def groups_of(features: int, groups: int, units: int = 2) -> int:
+    """How many groups of ``units`` or more units: the largest divisor of ``features`` up to ``groups``; at least 1.
 
     >>> groups_of(64, 8), groups_of(10, 8), groups_of(8, 8), groups_of(7, 8)
     (8, 5, 4, 1)
+    >>> groups_of(8, 8, units=1)
+    8
     """
-    return max([g for g in range(1, min(groups, features // 2) + 1) if features % g == 0], default=1)
+    return max([g for g in range(1, min(groups, features // units) + 1) if features % g == 0], default=1)
 
 
 def group_norm(features: int, ndim: int, groups: int) -> nn.Module:
@@ -35,7 +38,7 @@ def group_norm(features: int, ndim: int, groups: int) -> nn.Module:
     """
     if ndim < 4:
         require_two_units(features, "group normalization")
-    norm = nn.GroupNorm(groups_of(features, groups), features)
+    norm = nn.GroupNorm(groups_of(features, groups, 2 if ndim < 4 else 1), features)
     return EachStep(norm) if ndim == 3 else norm
 
 
@@ -58,7 +61,8 @@ def group(argument: str) -> Normalization:
         name=f"group:{groups}",
         formula="z = gamma (y - mean) / sqrt(var + 1e-5) + beta",
         source="Wu & He 2018, arXiv 1803.08494",
-        over=f"the units of a group of one sample (and space), {groups} groups or the largest divisor below",
+        over=f"the units of a group of one sample (and space), {groups} groups or the largest divisor below; without "
+        "space, groups of two units or more",
         needs="nothing (any batch size)",
         build=lambda features, ndim: group_norm(features, ndim, groups),
     )

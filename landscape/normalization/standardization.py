@@ -88,7 +88,7 @@ WEIGHT_STANDARDIZATION = Normalization(
     name="weight-standardization",
     formula="y = ((W - mean) / (std + 1e-5)) x + b, then group normalization of y",
     source="Qiao et al. 2019, arXiv 1903.10520",
-    over="the weights of a unit; then the units of a group of one sample (and space), 8 groups",
+    over="the weights of a unit; then as 'group:8', the units of a group of one sample (and space)",
     needs="nothing (any batch size), but 2 inputs to a unit",
     build=lambda features, ndim: group_norm(features, ndim, 8),
     linear=_standardize,

@@ -84,15 +84,27 @@ def test_instance_does_not_act_on_vectors_and_is_refused_at_one_position():
         normalization("instance").build(6, 4)(torch.randn(4, 6, 1, 1))
 
 
-@pytest.mark.parametrize(("name", "groups"), [("group:3", 3), ("group:1", 1), ("group:4", 3), ("group:8", 3)])
+@pytest.mark.parametrize(
+    ("name", "groups", "in_space"), [("group:3", 3, 3), ("group:1", 1, 1), ("group:4", 3, 3), ("group:8", 3, 6)]
+)
 @pytest.mark.parametrize("ndim", SHAPES)
-def test_group_is_torchs_with_the_largest_number_of_groups_that_leaves_two_units(ndim, name, groups):
+def test_group_is_torchs_with_the_largest_number_of_groups_that_have_a_variance(ndim, name, groups, in_space):
     module, y = normalization(name).build(6, ndim).double(), activations(ndim)
+    groups = groups if ndim < 4 else in_space
     rows = y.transpose(1, 2).flatten(0, 1) if ndim == 3 else y
     expected = F.group_norm(rows, groups)
     if ndim == 3:
         expected = expected.reshape(5, 4, 6).transpose(1, 2)
     torch.testing.assert_close(module(y), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["group:8", "weight-standardization"])
+def test_eight_groups_of_eight_channels_are_eight_in_images_and_four_without_space(name):
+    y = torch.randn(3, 8, 4, 4, dtype=torch.float64)
+    build = normalization(name).build
+    torch.testing.assert_close(build(8, 4).double()(y), F.group_norm(y, 8), rtol=1e-12, atol=1e-12)
+    rows = y.flatten(2)[:, :, 0]
+    torch.testing.assert_close(build(8, 2).double()(rows), F.group_norm(rows, 4), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("ndim", [2, 4])
