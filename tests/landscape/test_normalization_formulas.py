@@ -520,6 +520,9 @@ def test_weights_too_small_for_a_length_in_their_arithmetic_are_refused(name):
         (nn.Tanh(), math.tanh),
         (nn.Sigmoid(), lambda z: 1 / (1 + math.exp(-z))),
         (nn.ReLU6(), lambda z: min(max(z, 0.0), 6.0)),
+        (nn.Hardtanh(-0.5, 0.5), lambda z: min(max(z, -0.5), 0.5)),
+        (nn.Hardtanh(-1.5, 2.5), lambda z: min(max(z, -1.5), 2.5)),
+        (nn.PReLU(init=0.125), lambda z: max(z, 0.125 * z)),
     ],
 )
 def test_moments_of_nonlinearities_by_another_quadrature(f, by_hand):
@@ -527,7 +530,8 @@ def test_moments_of_nonlinearities_by_another_quadrature(f, by_hand):
         def weighted(z):
             return g(z) * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
-        return quad(weighted, -12, 0, epsabs=1e-13)[0] + quad(weighted, 0, 12, epsabs=1e-13, points=[6])[0]
+        kinks = [-12, -1.5, -0.5, 0, 0.5, 2.5, 6, 12]
+        return sum(quad(weighted, a, b, epsabs=1e-14)[0] for a, b in itertools.pairwise(kinks))
 
     mean = expectation(by_hand)
     std = math.sqrt(expectation(lambda z: (by_hand(z) - mean) ** 2))
@@ -542,6 +546,27 @@ def test_propagation_standardizes_the_nonlinearity_and_scaled_standardization_sc
     scaled = normalization(SCALED).activation(f, 6, 2)
     torch.testing.assert_close(propagated(y), (f(y) - mean) / std, rtol=1e-14, atol=0)
     torch.testing.assert_close(scaled(y), f(y) / std, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("name", ["norm-propagation", SCALED])
+@pytest.mark.parametrize(
+    ("f", "why"),
+    [
+        (nn.PReLU(6), "does not take them as such.*same values for all units"),
+        (nn.GLU(), "its values depend on several"),
+        (nn.Softmax(0), "its values depend on several"),
+        (nn.Softmax2d(), "does not take them as such"),
+    ],
+)
+def test_a_nonlinearity_that_is_no_function_of_single_numbers_is_refused(name, f, why):
+    with pytest.raises(UsageError, match=f"moments of a {type(f).__name__} .*{why}"):
+        normalization(name).activation(f, 6, 2)
+
+
+def test_moments_are_taken_on_a_copy_in_float64():
+    f = nn.PReLU()
+    assert gaussian_moments(f) == gaussian_moments(nn.PReLU().double())
+    assert f.weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", ["norm-propagation", SCALED, "selu", "selu:0.1"])
