@@ -17,6 +17,7 @@ from landscape.probes.activations import (
     activation_shift,
     activation_statistics,
 )
+from landscape.probes.bands import BandErrors, band_errors
 from landscape.probes.base import Measurement, Moment, Probe
 from landscape.probes.covariate_shift import CovariateShift, covariate_shift
 from landscape.probes.curvature import gradient_curvature
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ActivationShift",
     "ActivationStatistics",
+    "BandErrors",
     "Batches",
     "Budget",
     "Change",
@@ -76,6 +78,7 @@ __all__ = [
     "__version__",
     "activation_shift",
     "activation_statistics",
+    "band_errors",
     "compare",
     "covariate_shift",
     "eigenpairs_memory",

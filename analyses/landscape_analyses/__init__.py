@@ -97,6 +97,12 @@ def _input_scale() -> Analysis:
     return INPUT_SCALE
 
 
+def _spectral_bias() -> Analysis:
+    from landscape_analyses.spectral_bias import SPECTRAL_BIAS
+
+    return SPECTRAL_BIAS
+
+
 def _ioffe_szegedy() -> Analysis:
     from landscape_analyses.ioffe_szegedy import IOFFE_SZEGEDY
 
@@ -121,6 +127,7 @@ ANALYSES: dict[str, Callable[[], Analysis]] = {
     "recurrent": _recurrent,
     "transformer": _transformer,
     "input-scale": _input_scale,
+    "spectral-bias": _spectral_bias,
     "self-normalizing": _self_normalizing,
     "batch-size": _batch_size,
     "norm-propagation": _norm_propagation,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from landscape.errors import UsageError, nearest
 from landscape.probes.activations import ActivationsProbe
+from landscape.probes.bands import BandsProbe
 from landscape.probes.base import Measurement, Moment, Probe
 from landscape.probes.covariate_shift import CovariateShiftProbe
 from landscape.probes.curvature import CurvatureProbe
@@ -41,6 +42,7 @@ PROBES: dict[str, Callable[..., Probe]] = {
     "moments": MomentsProbe,
     "statistics_noise": StatisticsNoiseProbe,
     "positions": PositionsProbe,
+    "bands": BandsProbe,
 }
 
 

@@ -183,8 +183,9 @@ QUICK = {
     "loss_slice": {"points": 5},
 }
 
-#: Probes that need a loss and nothing else of a model; input_lipschitz takes networks of one tensor to one tensor.
-FIT = [name for name in PROBES if name != "input_lipschitz"]
+#: Probes that need a loss and nothing else of a model; input_lipschitz takes networks of one tensor to one tensor,
+#: bands a regression of one variable.
+FIT = [name for name in PROBES if name not in ("input_lipschitz", "bands")]
 
 
 def _probes():

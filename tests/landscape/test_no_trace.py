@@ -106,6 +106,7 @@ def test_training_with_every_probe_at_every_step_is_bit_identical_to_training_wi
     }
     absent = {"theorems"} if norm != "batch" else set()  # what there is nothing to measure for
     absent |= set() if "batch" in norm or norm.startswith("lp") else {"statistics_noise"}
+    absent |= {"bands"}  # of functions of one variable
     absent |= {"moments"} if name in ("deep_linear", "recurrent") else set()
     absent |= set() if name in ("recurrent", "transformer") else {"positions"}
     probes = [
