@@ -56,7 +56,7 @@ def normalized(model: nn.Module, name: str, *, where: Selection = None, example:
     ['0.weight', '0.bias', '0.norm.norm.weight', '0.norm.norm.bias', '2.weight', '2.bias']
     """
     swap = _swapped(model, name, where, example)
-    if name != "none" and not any(_effective(change) for change in swap.changes):
+    if name != "none" and not _effective(swap):
         refused = [f"{c.name}: {c.why}" if c.name else c.why for c in swap.changes if c.action == "can't"]
         reasons = "; ".join(refused[:4]) or "it has no linear map before its output layer"
         raise UsageError(f"{type(model).__name__} can't be normalized by {name!r}: {reasons}")
@@ -87,9 +87,11 @@ def normalization_plan(
     return tuple(_swapped(model, name, where, example).changes)
 
 
-def _effective(change: Change) -> bool:
-    """Whether the normalization is there because of this change, or was there already."""
-    return change.action in ("replace", "insert") or (change.action == "keep" and "already" in change.why)
+def _effective(swap: Swap) -> bool:
+    """Whether the normalization is there because of a change, or was there already; if of weights, on some weight."""
+    if swap.chosen.linear is not None:
+        return swap.weighted
+    return any(c.action in ("replace", "insert") or (c.action == "keep" and "already" in c.why) for c in swap.changes)
 
 
 def _swapped(model: nn.Module, name: str, where: Selection, example: Example) -> Swap:

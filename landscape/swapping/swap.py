@@ -44,6 +44,7 @@ class Swap:
 
     Attributes:
         changes: what was done, in the order of the model's modules.
+        weighted: whether a normalization of weights acts on some weight.
         model: the model, or what stands in its place if it was a normalization layer itself.
     """
 
@@ -51,6 +52,7 @@ class Swap:
         self.model, self.chosen, self.where, self.flow = model, chosen, where, flow
         self.modules = dict(model.named_modules())
         self.changes: list[Change] = []
+        self.weighted = False
         self._new: dict[nn.Module, nn.Module] = {}
         self._inside = [name for name, module in self.modules.items() if isinstance(module, Renormalized | Bent)]
         self.norms = {name: m for name, m in self._places() if is_norm(m)}
@@ -232,6 +234,7 @@ class Swap:
             follow(new, norm)
         if new is not old:
             self._new[old] = new.train(old.training)
+        self.weighted = True
         turned = "; its weight is stored transposed" if module is not old else ""
         self._note(name, before, told(new), "replace", f"{self.chosen.name} normalizes weights{turned}")
 
@@ -262,7 +265,9 @@ class Swap:
 
     def _meant(self, name: str, before: str) -> bool:
         """Whether a nonlinearity is to be exchanged: all of them, or those that read a normalization's output."""
-        if isinstance(self.chosen.build(2, 4), nn.Identity) or self.chosen.linear is not None:
+        if self.chosen.linear is not None:
+            return self.weighted  # one without the other is half of it
+        if isinstance(self.chosen.build(2, 4), nn.Identity):
             return True
         places = {c.name for c in self.changes if c.action in ("replace", "insert", "keep")}
         read = self.flow.reads.get(name, {""})

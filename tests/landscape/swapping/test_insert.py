@@ -373,3 +373,20 @@ def test_what_a_swap_put_in_can_be_swapped_again(name, draw):
         assert not any("parametrizations" in key for key in back.state_dict())
     else:
         assert torch.equal(back(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["norm-propagation", "scaled-weight-standardization", "weight-standardization"])
+def test_a_normalization_of_weights_is_not_its_other_half_alone(name):
+    def up():
+        return nn.ConvTranspose2d(4, 4, 2)
+
+    model = nn.Sequential(up(), nn.BatchNorm2d(4), nn.ReLU(), up())
+    for bare in (nn.Sequential(up(), nn.ReLU(), up()), model):
+        assert not [c for c in normalization_plan(bare, name) if c.before == "ReLU()"]
+        with pytest.raises(UsageError, match="0: a transposed convolution's weight holds inputs before outputs"):
+            normalized(bare, name)
+    mixed = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), up())  # an arm of its own kind where there is a weight
+    plan = normalization_plan(mixed, name)
+    assert said(plan)[0] == ("0", "insert" if name == "weight-standardization" else "replace")
+    if name != "weight-standardization":
+        assert [c.action for c in plan if c.before == "ReLU()"] == ["replace"]
