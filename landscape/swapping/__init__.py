@@ -58,7 +58,8 @@ def normalized(model: nn.Module, name: str, *, where: Selection = None, example:
     swap = _swapped(model, name, where, example)
     if name != "none" and not _effective(swap):
         refused = [f"{c.name}: {c.why}" if c.name else c.why for c in swap.changes if c.action == "can't"]
-        reasons = "; ".join(refused[:4]) or "it has no linear map before its output layer"
+        idle = [f"{c.name}: {c.why.partition(';')[0]}" for c in swap.changes if "does not act" in c.why]
+        reasons = "; ".join(refused[:4] or idle[:4]) or "it has no linear map before its output layer"
         raise UsageError(f"{type(model).__name__} can't be normalized by {name!r}: {reasons}")
     return swap.model
 

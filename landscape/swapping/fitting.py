@@ -8,14 +8,34 @@ from torch import nn
 from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from landscape.errors import LandscapeError
+from landscape.normalization import Normalization
 from landscape.normalization.layout import EachStep
 from landscape.swapping.kinds import OURS, Units, weight_hooks
 from landscape.swapping.layers import Bent, Renormalized
+
+#: What building a normalization may raise where it does not fit, one's own and torch's included.
+REFUSALS = (LandscapeError, ValueError, TypeError, RuntimeError)
+
+
+def reason_of(error: Exception) -> str:
+    """An error of ``REFUSALS`` as the reason of a change; with its kind where it is no error of ours."""
+    return str(error) if isinstance(error, LandscapeError) else f"{type(error).__name__}: {error}"
 
 
 def has_weights(module: nn.Module) -> bool:
     """Whether a module owns a parameter."""
     return next(module.parameters(), None) is not None
+
+
+def aim(chosen: Normalization) -> str:
+    """Why a normalization puts nothing in the place of a layer."""
+    if chosen.name == "none":
+        return "without normalization"
+    if chosen.linear is not None:
+        return f"{chosen.name} normalizes by weights"
+    brings = chosen.activation is not None
+    return f"{chosen.name} " + ("normalizes by the nonlinearity" if brings else "does not act on (N, F)")
 
 
 def alike(old: nn.Module, new: nn.Module) -> bool:

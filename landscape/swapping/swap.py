@@ -7,11 +7,22 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from landscape.errors import LandscapeError, UsageError
+from landscape.errors import UsageError
 from landscape.normalization import Normalization
 from landscape.parameters import Selection, matches
 from landscape.swapping.change import Action, Change
-from landscape.swapping.fitting import alike, as_found, exchanged, has_weights, laid, plain_weight, told
+from landscape.swapping.fitting import (
+    REFUSALS,
+    aim,
+    alike,
+    as_found,
+    exchanged,
+    has_weights,
+    laid,
+    plain_weight,
+    reason_of,
+    told,
+)
 from landscape.swapping.flow import BENDING, MULTIPLYING, NORMALIZING, Flow
 from landscape.swapping.kinds import (
     Units,
@@ -120,10 +131,9 @@ class Swap:
                 self._note(name, before, before, "can't", units)
                 return
             units = Units(1, "last", 2)  # taken away, so how many units it has is all the same
-        built = self._built(name, before, units)
-        if built is None:
+        norm = self._built(name, before, units)
+        if norm is None:
             return
-        norm, units = built
         if not isinstance(norm, nn.Identity) and (alike(old, norm) or self._within(old, units)):
             self._note(name, before, before, "keep", f"it is {self.chosen.name} already, with its own settings")
             return
@@ -133,7 +143,7 @@ class Swap:
         if isinstance(norm, nn.Identity):
             lost = "; its running statistics are dropped" if getattr(old, "running_mean", None) is not None else ""
             weights = "; its weights are dropped, not folded into other layers" if has_weights(old) else ""
-            self._note(name, before, "Identity()", "remove", f"{self._aim()}{weights}{lost}")
+            self._note(name, before, "Identity()", "remove", f"{aim(self.chosen)}{weights}{lost}")
         else:
             self._note(name, before, told(new), "replace", f"a normalization layer{laid(units)}")
 
@@ -142,34 +152,25 @@ class Swap:
 
     def _within(self, old: nn.Module, units: Units) -> bool:
         """Whether a normalization within a token or sample is asked for where one is, in whatever layout."""
-        token = self.chosen.build(max(units.count, 2), 2)
+        try:
+            token = self.chosen.build(max(units.count, 2), 2)
+        except REFUSALS:
+            return False
         return isinstance(token, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm) and alike(old, token)
 
-    def _aim(self) -> str:
-        if self.chosen.name == "none":
-            return "without normalization"
-        if self.chosen.linear is not None:
-            return f"{self.chosen.name} normalizes by weights"
-        brings = self.chosen.activation is not None
-        return f"{self.chosen.name} " + ("normalizes by the nonlinearity" if brings else "does not act on (N, F)")
-
-    def _built(self, name: str, before: str, units: Units) -> tuple[nn.Module, Units] | None:
-        """The new normalization; where it has no meaning within a row, over a sequence unless there is none."""
-        choices = [units]
-        if units.axis == "last" and units.ndim == 2 and name not in self.flow.shapes:
-            choices.append(Units(units.count, "last", 3))
-        reason, found = "", None
-        for one in choices:
-            try:
-                found = self.chosen.build(one.count, one.ndim), one
-            except (LandscapeError, ValueError) as error:
-                reason = reason or str(error)
-                continue
-            if not isinstance(found[0], nn.Identity):
-                return found
-        if found is None:
-            self._note(name, before, before, "can't", reason)
-        return found
+    def _built(self, name: str, before: str, units: Units) -> nn.Module | None:
+        """The new normalization, or None: where it needs positions, it has to be seen whether there are any."""
+        try:
+            norm = self.chosen.build(units.count, units.ndim)
+            rows = isinstance(norm, nn.Identity) and units == Units(units.count, "last", 2)
+            unseen = rows and name not in self.flow.shapes
+            if not unseen or isinstance(self.chosen.build(units.count, 3), nn.Identity):
+                return norm
+            reason = f"{aim(self.chosen)}, and whether there are positions here can't be seen: give example="
+        except REFUSALS as error:
+            reason = reason_of(error)
+        self._note(name, before, before, "can't", reason)
+        return None
 
     def _linear(self, name: str, old: nn.Module) -> None:
         """A linear map or convolution: what is wanted of it follows from the normalization and the model."""
@@ -214,21 +215,21 @@ class Swap:
             built = self._built(name, before, units)
             if built is None:
                 return
-            if not isinstance(built[0], nn.Identity):
-                norm = Renormalized(as_found(built[0], old, self.model), built[1]).train(old.training)
+            if not isinstance(built, nn.Identity):
+                norm = Renormalized(as_found(built, old, self.model), units).train(old.training)
                 follow(module, norm)
-                self._note(name, before, told(norm), "insert", f"after a linear map{laid(built[1])}")
+                self._note(name, before, told(norm), "insert", f"after a linear map{laid(units)}")
             elif self.chosen.linear is None and self.chosen.activation is None:
-                self._note(name, before, before, "can't", self._aim())
+                self._note(name, before, before, "can't", aim(self.chosen))
         if self.chosen.linear is None:
             return
         try:
             new = self.chosen.linear(module)
-        except (LandscapeError, ValueError) as error:
+        except REFUSALS as error:
             if norm is not None:
                 unfollow(module)
                 self.changes.pop()
-            self._note(name, before, before, "can't", str(error))
+            self._note(name, before, before, "can't", reason_of(error))
             return
         if new is not module and norm is not None:
             follow(new, norm)
@@ -246,8 +247,8 @@ class Swap:
             units = nonlinearity_layout(name, self.flow, self.modules)
             try:
                 bent = self.chosen.activation(first, *((units.count, units.ndim) if units else (2, 4)))
-            except (LandscapeError, ValueError) as error:
-                self._note(name, before, before, "can't", str(error))
+            except REFUSALS as error:
+                self._note(name, before, before, "can't", reason_of(error))
                 return
             own = sum(1 for _ in bent.parameters()) > sum(1 for _ in first.parameters())
             if own and units is None:

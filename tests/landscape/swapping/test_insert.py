@@ -390,3 +390,38 @@ def test_a_normalization_of_weights_is_not_its_other_half_alone(name):
     assert said(plan)[0] == ("0", "insert" if name == "weight-standardization" else "replace")
     if name != "weight-standardization":
         assert [c.action for c in plan if c.before == "ReLU()"] == ["replace"]
+
+
+def test_instance_goes_only_where_positions_are_seen(draw):
+    plain = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).double()
+    batch = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)).double()
+    layer = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2)).double()
+    rows, tokens = draw(3, 4), draw(3, 5, 4)
+    for model, place in ((plain, "0"), (layer, "1")):
+        for example in (None, rows):
+            with pytest.raises(UsageError, match=f"{place}: instance does not act on \\(N, F\\)") as refused:
+                normalized(model, "instance", example=example)
+            assert ("give example=" in str(refused.value)) == (example is None)
+    for example in (None, rows):
+        with pytest.raises(UsageError, match=r"1: instance does not act on \(N, F\)$"):
+            normalized(batch, "instance", example=example)
+    h = F.instance_norm(plain[0](tokens).movedim(-1, 1)).movedim(1, -1)
+    new = normalized(plain, "instance", example=tokens)
+    torch.testing.assert_close(new(tokens), plain[2](torch.relu(h)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, TypeError, ValueError])
+@pytest.mark.parametrize("part", ["build", "linear", "activation"])
+def test_what_cant_be_built_is_a_place_that_cant(monkeypatch, error, part):
+    def fails(*_):
+        raise error("no room")
+
+    parts = {"build": lambda *_: nn.Identity(), part: fails}
+    broken = Normalization("broken", "-", "-", "-", "-", **parts)
+    monkeypatch.setitem(NORMALIZATIONS, "broken", broken)
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+    place = {"build": "1", "linear": "0", "activation": "2"}[part]
+    (change,) = [change for change in normalization_plan(model, "broken") if change.action == "can't"]
+    assert (change.name, change.why) == (place, f"{error.__name__}: no room")
+    with pytest.raises(UsageError, match=f"{place}: {error.__name__}: no room"):
+        normalized(model, "broken")
