@@ -268,8 +268,11 @@ class Swap:
         """Whether a nonlinearity is to be exchanged: all of them, or those that read a normalization's output."""
         if self.chosen.linear is not None:
             return self.weighted  # one without the other is half of it
-        if isinstance(self.chosen.build(2, 4), nn.Identity):
-            return True
+        try:
+            if isinstance(self.chosen.build(2, 4), nn.Identity):
+                return True
+        except REFUSALS:
+            pass  # it normalizes activations, though not these
         places = {c.name for c in self.changes if c.action in ("replace", "insert", "keep")}
         read = self.flow.reads.get(name, {""})
         if read & places and not read <= places:

@@ -425,3 +425,7 @@ def test_what_cant_be_built_is_a_place_that_cant(monkeypatch, error, part):
     assert (change.name, change.why) == (place, f"{error.__name__}: no room")
     with pytest.raises(UsageError, match=f"{place}: {error.__name__}: no room"):
         normalized(model, "broken")
+    if part == "build":  # and the nonlinearity of what can't be built stays too
+        parts["activation"] = lambda *_: nn.SiLU()
+        monkeypatch.setitem(NORMALIZATIONS, "broken", Normalization("broken", "-", "-", "-", "-", **parts))
+        assert said(normalization_plan(model, "broken")) == [("1", "can't")]
