@@ -98,13 +98,23 @@ def _arms(arms: Any) -> Iterator[Broken]:
     labels = []
     for number, arm in enumerate(arms):
         arm = arm if isinstance(arm, dict) else {}
-        labels.append(arm.get("name") or arm.get("norm"))
+        labels.append(arm.get("name") or _own_name(arm.get("norm")))
         yield from _rates(arm.get("learning_rates"), ("arms", number, "learning_rates"))
         if isinstance(arm.get("norm"), str):
             yield from _asked(("arms", number, "norm"), normalization, arm["norm"])
     yield from (
         (("arms", number), f"{text}; give one of them another name") for number, text in _repeated(labels, "arm")
     )
+
+
+def _own_name(norm: Any) -> Any:
+    """What the normalization calls itself, so that "lp:1.0" is the arm "lp:1"; ``norm`` where there is none."""
+    from landscape.normalization import normalization
+
+    try:
+        return normalization(norm).name if isinstance(norm, str) else norm
+    except UsageError:
+        return norm
 
 
 def _probes(study: Mapping[str, Any]) -> Iterator[Broken]:

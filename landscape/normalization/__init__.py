@@ -71,7 +71,8 @@ def normalization(name: str) -> Normalization:
     """The normalization called ``name``.
 
     Raises:
-        UsageError: there is none of that name, or a family does not accept the argument.
+        UsageError: there is none of that name, or a family does not accept the argument. Numbers are written without
+            spaces and underscores, so that a name says what it looks like.
 
     >>> normalization("lp:1").build(16, 4)
     LpNorm(16, p=1, eps=1e-05, momentum=0.1)
@@ -80,5 +81,10 @@ def normalization(name: str) -> Normalization:
         return NORMALIZATIONS[name]
     family, colon, argument = name.partition(":")
     if colon and family in FAMILIES:
+        plain = "".join(argument.replace("_", "").split())
+        if plain and plain != argument:
+            raise UsageError(
+                f"normalization {name!r}: no spaces and underscores after the colon; write '{family}:{plain}'"
+            )
         return FAMILIES[family](argument)
     raise UsageError(f"there is no normalization {name!r}; {nearest(name, list(NORMALIZATIONS))}")

@@ -68,6 +68,16 @@ def by_dimensions(classes: Mapping[int, Callable[[int], nn.Module]], features: i
     return classes[ndim](features)
 
 
+def shortest(number: float) -> str:
+    """``number`` as it stands in a name: short, and the same number when it is read again.
+
+    >>> shortest(2.0), shortest(0.05), shortest(0.123456789)
+    ('2', '0.05', '0.123456789')
+    """
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
+
+
 def per_unit(value: Tensor, y: Tensor) -> Tensor:
     """``value`` (units,) in a shape that goes with activations ``y`` (N, units, ...)."""
     return value.reshape(1, -1, *[1] * (y.ndim - 2))

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UsageError
-from landscape.normalization.base import TWO_PER_UNIT, Normalization, require_two_values
+from landscape.normalization.base import TWO_PER_UNIT, Normalization, require_two_values, shortest
 
 
 class LpNorm(nn.Module):
@@ -122,9 +122,9 @@ def lp(argument: str) -> Normalization:
     if not p >= 1:
         raise UsageError(f"normalization 'lp:{argument}': p has to be a number from 1 on, or inf, as in 'lp:1'")
     averages = {1.0: "mean |y|", 2.0: "sqrt(mean y^2)", math.inf: "max |y|"}
-    average = averages.get(p, f"(mean |y|^{p:g})^(1/{p:g})")
+    average = averages.get(p, f"(mean |y|^{shortest(p)})^(1/{shortest(p)})")
     return Normalization(
-        name=f"lp:{p:g}",
+        name=f"lp:{shortest(p)}",
         formula=f"z = gamma (y - mean) / sqrt(norm^2 + 1e-5) + beta, norm = {average}",
         source="Santurkar et al. 2018, arXiv 1805.11604, section 3.3",
         over="batch and space, per unit; the norm before the mean is subtracted",

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from landscape.errors import UsageError
-from landscape.normalization.base import Normalization, identity
+from landscape.normalization.base import Normalization, identity, shortest
 from landscape.normalization.moments import Rescaled, gaussian_moments
 from landscape.normalization.weights import parametrized, weight_norm
 
@@ -46,7 +46,7 @@ def _entry(name: str, start: float) -> Normalization:
     return Normalization(
         name=name,
         formula="(f(gamma W x / ||W|| + b) - mean f(Z)) / std f(Z) in place of f(W x + b), Z ~ N(0, 1), gamma = "
-        + ("1/1.21" if start == GAMMA else f"{start:g} at the start"),
+        + ("1/1.21" if start == GAMMA else f"{shortest(start)} at the start"),
         source="Arpit et al. 2016, arXiv 1603.01431",
         over="the weights of a unit",
         needs="nothing (any batch size), but standardized data",
@@ -74,7 +74,7 @@ def propagation(argument: str) -> Normalization:
             f"normalization 'norm-propagation:{argument}': gamma starts at a positive number, as in "
             "'norm-propagation:1'; with the paper's 1/1.21 it is 'norm-propagation'"
         )
-    return _entry(f"norm-propagation:{start:g}", start)
+    return _entry(f"norm-propagation:{shortest(start)}", start)
 
 
 NORM_PROPAGATION = _entry("norm-propagation", GAMMA)

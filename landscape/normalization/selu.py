@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from landscape.errors import UsageError
-from landscape.normalization.base import Normalization, identity
+from landscape.normalization.base import Normalization, identity, shortest
 
 
 class DroppedSELU(nn.SELU):
@@ -45,7 +45,7 @@ def _entry(name: str, rate: float) -> Normalization:
             return nonlinearity
         return DroppedSELU(rate) if rate else nn.SELU()
 
-    dropped = f", then alpha dropout of {rate:g}" if rate else ""
+    dropped = f", then alpha dropout of {shortest(rate)}" if rate else ""
     return Normalization(
         name=name,
         formula=f"selu(y) = 1.0507 (y for y > 0, 1.6733 (exp(y) - 1) otherwise) as nonlinearity{dropped}",
@@ -76,7 +76,7 @@ def selu(argument: str) -> Normalization:
             f"normalization 'selu:{argument}': the rate of alpha dropout has to be a number between 0 and 1, as in "
             "'selu:0.05'; without dropout it is 'selu'"
         )
-    return _entry(f"selu:{rate:g}", rate)
+    return _entry(f"selu:{shortest(rate)}", rate)
 
 
 SELU = _entry("selu", 0.0)

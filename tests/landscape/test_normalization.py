@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UsageError
+from landscape.models import build_model
 from landscape.normalization import FAMILIES, LpNorm, normalization
 
 SHAPES = {2: (12, 3), 3: (6, 3, 4), 4: (5, 3, 4, 2)}
@@ -297,6 +298,10 @@ def test_torch_refuses_batch_size_one_itself():
         ("selu:1", "between 0 and 1, as in 'selu:0.05'; without dropout it is 'selu'"),
         ("selu:0", "between 0 and 1"),
         ("selu:many", "between 0 and 1"),
+        ("lp:1_0", "no spaces and underscores after the colon; write 'lp:10'"),
+        ("lp: 1", "write 'lp:1'"),
+        ("selu:0.05 ", "write 'selu:0.05'"),
+        ("group:1 6", "write 'group:16'"),
         ("batch:8", "did you mean 'batch'"),
         ("cosine-centered", "did you mean '.*cosine'"),
         ("Layer", "did you mean 'layer'"),
@@ -322,6 +327,20 @@ def test_families_name_what_they_build():
         normalization("lp:1.5").formula
         == "z = gamma (y - mean) / sqrt(norm^2 + 1e-5) + beta, norm = (mean |y|^1.5)^(1/1.5)"
     )
+
+
+@pytest.mark.parametrize("family", ["lp", "norm-propagation", "selu"])
+@pytest.mark.parametrize("argument", ["0.123456789", "0.30000000000000004", "0.1", "1e-07", "0.5"])
+def test_a_name_with_many_digits_is_read_again_as_the_same_number(family, argument):
+    argument = argument if family != "lp" else f"{1 + float(argument)!r}"
+    name = normalization(f"{family}:{argument}").name
+    assert float(name.partition(":")[2]) == float(argument)
+    assert normalization(name).name == name
+
+
+def test_a_network_starts_with_the_number_that_was_asked_for():
+    model = build_model("mlp", norm="norm-propagation:0.123456789", input_shape=(4,), output_size=2, hidden=[3])
+    assert model.fc1.linear.weight.norm(dim=1).tolist() == pytest.approx([0.123456789] * 3, rel=3e-7)
 
 
 @pytest.mark.parametrize("name", ["batch", "noisy-batch"])

@@ -129,6 +129,11 @@ def test_lines_of_repeated_tables() -> None:
         ("[0.1, 1]", "[inf]", "learning_rates[0]: must be a finite number, not inf"),
         ("[0.1, 1]", "[0.1]\nprimary_rate = 0.3", "primary_rate: 0.3 is not one of learning_rates [0.1]"),
         ('["none", "batch"]', '["none", "none"]', "arms[1]: arm 'none' is there twice"),
+        (
+            '["none", "batch"]',
+            '["lp:1", "lp:1.0"]',
+            "arms[1]: arm 'lp:1' is there twice; give one of them another name",
+        ),
         ('["none", "batch"]', "[]", "arms: is empty"),
         ('["none", "batch"]', '[{ norm = "batch", lr = 3 }]', "arms[0].lr: unknown key"),
         ('"digits"', '{ name = "digits", option = {} }', "data.option: unknown key; did you mean 'options'?"),
