@@ -32,13 +32,14 @@ class ProbeError(LandscapeError):
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Words that point from a wrong name to the right ones, for the end of an error message.
+    """Words that point from a wrong name to the right ones, in whatever case, for the end of an error message.
 
     >>> nearest("bacth", ["batch", "layer"])
     "did you mean 'batch'? Known: batch, layer"
     """
     import difflib
 
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
     listed = ", ".join(known)
-    return f"did you mean {close[0]!r}? Known: {listed}" if close else f"known: {listed}"
+    return f"did you mean {lower[close[0]]!r}? Known: {listed}" if close else f"known: {listed}"

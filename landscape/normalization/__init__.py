@@ -5,6 +5,7 @@ A name is one of ``NORMALIZATIONS``, or a family of ``FAMILIES`` with its argume
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from landscape.errors import UsageError, nearest
@@ -77,6 +78,8 @@ def normalization(name: str) -> Normalization:
     >>> normalization("lp:1").build(16, 4)
     LpNorm(16, p=1, eps=1e-05, momentum=0.1)
     """
+    if not isinstance(name, str):
+        raise UsageError(f"a normalization is asked for by its name, as in 'batch' or 'none', not by {name!r}")
     if name in NORMALIZATIONS:
         return NORMALIZATIONS[name]
     family, colon, argument = name.partition(":")
@@ -87,4 +90,6 @@ def normalization(name: str) -> Normalization:
                 f"normalization {name!r}: no spaces and underscores after the colon; write '{family}:{plain}'"
             )
         return FAMILIES[family](argument)
-    raise UsageError(f"there is no normalization {name!r}; {nearest(name, list(NORMALIZATIONS))}")
+    meant = re.sub(r"[-_ ]?norm(alization)?([123]d)?$", "", name.lower())  # "layernorm", "BatchNorm2d"
+    hint = nearest(meant if meant in NORMALIZATIONS else name, list(NORMALIZATIONS))
+    raise UsageError(f"there is no normalization {name!r}; {hint}")

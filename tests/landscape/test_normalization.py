@@ -305,6 +305,16 @@ def test_torch_refuses_batch_size_one_itself():
         ("batch:8", "did you mean 'batch'"),
         ("cosine-centered", "did you mean '.*cosine'"),
         ("Layer", "did you mean 'layer'"),
+        ("GROUP:8", "did you mean 'group:8'"),
+        ("batch-norm", "did you mean 'batch'"),
+        ("BatchNorm2d", "did you mean 'batch'"),
+        ("layernorm", "did you mean 'layer'"),
+        ("RMSNorm", "did you mean 'rms'"),
+        ("weight_normalization", "did you mean 'weight'"),
+        ("norm", "there is no normalization 'norm'"),
+        (None, "by its name, as in 'batch' or 'none', not by None"),
+        (8, "by its name, .* not by 8"),
+        (["batch"], r"by its name, .* not by \['batch'\]"),
     ],
 )
 def test_wrong_names_point_to_right_ones(name, hint):
