@@ -3,6 +3,12 @@
 All arms of a network have the same module names: blocks conv1, conv2, ..., fc1, ..., each with children
 ``linear``, ``norm`` (``nn.Identity`` for "none") and ``activation``; the output layer has ``linear`` alone. Networks
 that branch keep blocks of this kind in units with names of their own.
+
+Convolutional networks take every normalization. "instance" is refused by the others (``deep_linear``, ``mlp``,
+``phase_dnn``, ``recurrent``, ``transformer``), which have no space. ``phase_dnn`` refuses "weight-standardization",
+"scaled-weight-standardization" and "centered-cosine": its first layers have one input, whose weights have no variance.
+``recurrent`` refuses those that replace the activation function, which belongs to its cell: "evonorm-s0",
+"scaled-weight-standardization", "norm-propagation" and "selu".
 """
 
 from __future__ import annotations

@@ -225,6 +225,35 @@ def test_a_step_of_a_sequence_is_a_vector_where_statistics_are_not_over_time(nam
     assert torch.allclose(activation(norm(y)), steps, rtol=1e-12, atol=1e-12)
 
 
+REFUSED = {
+    "convnet": [],
+    "deep_linear": ["instance"],
+    "mlp": ["instance"],
+    "phase_dnn": ["instance", "weight-standardization", "scaled-weight-standardization", "centered-cosine"],
+    "recurrent": [
+        "instance",
+        "evonorm-s0",
+        "scaled-weight-standardization",
+        "norm-propagation",
+        "selu",
+        "selu:0.05",
+    ],
+    "transformer": ["instance"],
+}
+
+
+@pytest.mark.parametrize("model", REFUSED)
+def test_a_network_refuses_the_normalizations_that_it_is_said_to_refuse(model):
+    shape, outputs = {"convnet": ((3, 16, 16), 3), "phase_dnn": ((1,), 1)}.get(model, ((5, 4), 3))
+    refused = []
+    for name in NAMES:
+        try:
+            build_model(model, norm=name, input_shape=shape, output_size=outputs)
+        except UsageError:
+            refused.append(name)
+    assert refused == [name for name in NAMES if name in REFUSED[model]]
+
+
 @pytest.mark.parametrize("name", [name for name, entry in NORMALIZATIONS.items() if entry.linear is not None])
 def test_normalizations_of_weights_refuse_what_they_are_not_for(name):
     normalize = NORMALIZATIONS[name].linear
