@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from landscape.experiment import Study
 from landscape.frames import pick, table
 from landscape.statistics import interval
 
+INTERVAL = "Mean and 95 % t interval over seeds; on a logarithmic axis both of the logarithm."
 OVER_SEEDS = "Median over {n} seeds; the band runs from the smallest to the largest."
 
 
@@ -213,14 +215,14 @@ def dots(
         for arm, rate in rates.items():
             seeds = pick(chosen, arm=arm, learning_rate=rate).groupby("seed")["value"].median()
             if len(seeds):
-                found = interval(seeds.tolist())
-                rows.append((panel.title, arm, found.mean, found.lower, found.upper, "mean"))
+                found = over_seeds(seeds.tolist(), log=panel.log)
+                rows.append((panel.title, arm, *found, "mean"))
     return Figure(
         name=name,
         kind="bars",
         frame=pd.DataFrame(rows, columns=["panel", "category", "value", "low", "high", "arm"]),
         title=title,
-        caption=" ".join(part for part in (caption, "Mean and 95 % t interval over seeds.") if part),
+        caption=" ".join(part for part in (caption, INTERVAL) if part),
         alt=alt or f"Dots with intervals, one row per arm: {', '.join(panel.title for panel in panels)}.",
         options={
             "panels": [panel.title for panel in panels],
@@ -229,6 +231,20 @@ def dots(
             "x_log": all(panel.log for panel in panels),
         },
     )
+
+
+def over_seeds(values: Sequence[float], *, log: bool = False) -> tuple[float, float, float]:
+    """Mean and 95 % t interval over seeds; with ``log`` those of the logarithm, as numbers of the measure again.
+
+    >>> [round(x, 2) for x in over_seeds([1.0, 10.0, 100.0], log=True)]
+    [10.0, 0.03, 3048.86]
+    """
+    if not log:
+        plain = interval(values)
+        return plain.mean, plain.lower, plain.upper
+    found = interval([math.log10(value) if value > 0 else -math.inf for value in values])
+    mean, lower, upper = (10.0**x if x < 300 else math.inf for x in (found.mean, found.lower, found.upper))
+    return mean, lower, upper
 
 
 def at_end(name: str, title: str, study: Study, frame: pd.DataFrame, columns: Mapping[str, Mapping[str, Any]]) -> Table:

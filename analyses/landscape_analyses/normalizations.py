@@ -10,11 +10,11 @@ import pandas as pd
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Table, Verdict
 from landscape.errors import UsageError
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, dots, over_rates, tally
+from landscape.figures import Panel, dots, over_rates, over_seeds
 from landscape.frames import format_number, pick
 from landscape.models import build_model
 from landscape.normalization import NORMALIZATIONS
-from landscape.statistics import best_rates, interval
+from landscape.statistics import best_rates
 
 CHANNELS = [8, "M", 16, "M", 32]
 SCALED = {"probe": "gradient_path", "variant": "gradient/scaled", "batch": "same"}
@@ -115,7 +115,10 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
             "Every arm at the learning rate of three at which its median full loss is lowest at the end."
             + (f"\n\nNot in this network: {refused}" if refused else ""),
             claims=tuple(id for id in ids if id.endswith("-loss")),
-            figures=(over_rates("rates", study, frame, grid, title="How the rates were chosen", columns=1),),
+            figures=(
+                _dots("losses", study, frame, rates, TRAINING[1:]),
+                over_rates("rates", study, frame, grid, title="How the rates were chosen", columns=1),
+            ),
             tables=(_ranking("training", study, frame, rates, TRAINING),),
         ),
         Section(
@@ -136,6 +139,8 @@ def _dots(
     name: str, study: Study, frame: pd.DataFrame, rates: Mapping[str, float], part: tuple[tuple[Panel, bool], ...]
 ) -> Figure:
     panels = [panel for panel, _ in part]
+    if part[0] in TRAINING:  # at the end; the others are medians over the steps of a run
+        frame = pick(frame, step=study.steps)
     return dots(name, study, frame, panels, rates=_ordered(study, frame, rates), title="Each at its best rate")
 
 
@@ -158,18 +163,18 @@ def _ranking(
         seeds = [
             pick(rows, arm=a, learning_rate=r).groupby("seed")["value"].median().tolist() for a, r in ordered.items()
         ]
-        found = [interval(values) for values in seeds]
-        rank = pd.Series([one.mean for one in found]).rank(ascending=small, method="min", na_option="bottom")
+        found = [over_seeds(values, log=panel.log) for values in seeds]
+        rank = pd.Series([one[0] for one in found]).rank(ascending=small, method="min", na_option="bottom")
         table[panel.title] = [
-            f"{place:.0f}. {format_number(one.mean)} [{format_number(one.lower)}, {format_number(one.upper)}]"
+            f"{place:.0f}. {format_number(one[0])} [{format_number(one[1])}, {format_number(one[2])}]"
             for place, one in zip(rank, found, strict=True)
         ]
     return Table(name, "Rank, mean and 95 % interval over seeds", table)
 
 
 def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
-    """Test accuracy and full loss of every arm."""
-    return _dots("headline", experiment.studies[0], frame, best_rates(frame, experiment, "digits"), TRAINING)
+    """Test accuracy of every arm."""
+    return _dots("headline", experiment.studies[0], frame, best_rates(frame, experiment, "digits"), TRAINING[:1])
 
 
 def answer(verdicts: tuple[Verdict, ...]) -> str:
@@ -179,9 +184,11 @@ def answer(verdicts: tuple[Verdict, ...]) -> str:
         for kind in ("-loss", "-beta")
     }
     both = [arm for arm in held["-loss"] if arm in held["-beta"]]
+    count = sum(v.verdict == "holds" for v in verdicts)
     return (
-        f"{tally(verdicts)} Lower loss than without normalization: {', '.join(held['-loss']) or 'none'}. Smaller beta: "
-        f"{', '.join(held['-beta']) or 'none'}. Both: {', '.join(both) or 'none'}."
+        f"{count} of {len(verdicts)} claims hold. Lower loss than without normalization: "
+        f"{', '.join(held['-loss']) or 'none'}. Smaller beta: {', '.join(held['-beta']) or 'none'}. "
+        f"Both: {', '.join(both) or 'none'}."
     )
 
 
