@@ -204,13 +204,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report: text, the claims it decides (by id), figures and tables."""
+    """A part of the report: text, the claims it decides (by id), figures and tables.
+
+    In a book (see ``landscape.book``) a section of level 1 begins a chapter, and those of level 2 belong to it.
+    """
 
     title: str
     text: str
     claims: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
+    level: int = 1
 
 
 @dataclass(frozen=True)

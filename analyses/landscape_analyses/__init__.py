@@ -115,6 +115,19 @@ def _cosine() -> Analysis:
     return COSINE_ANALYSIS
 
 
+def _all() -> Analysis:
+    """Every analysis of a paper as one; ``pairs`` and ``observed`` are about networks of one's own."""
+    from landscape.book import book
+
+    papers = [load() for name, load in ANALYSES.items() if name not in ("pairs", "observed", "all")]
+    return book(
+        "all",
+        papers,
+        title="Normalization and the loss landscape, paper by paper",
+        question="Which published claims about normalization hold in real runs?",
+    )
+
+
 #: The command line's name of an analysis -> a function that loads it.
 ANALYSES: dict[str, Callable[[], Analysis]] = {
     "santurkar": _santurkar,
@@ -135,4 +148,5 @@ ANALYSES: dict[str, Callable[[], Analysis]] = {
     "cosine": _cosine,
     "pairs": _pairs,
     "observed": _observed,
+    "all": _all,
 }

@@ -67,7 +67,8 @@ def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
     last = experiment.studies[-1]
     wide = pd.concat(pick(part, quantity="statistics_noise", arm="batch") for part in rows)
     wide = wide.assign(size=np.log(wide["study"].str[1:].astype(float)), value=np.log(wide["value"]))
-    slopes = [(*run, np.polyfit(own["size"], own["value"], 1)[0] + 0.5) for run, own in wide.groupby(RUN)]
+    sizes = [(run, own) for run, own in wide.groupby(RUN) if len(own) > 1]  # a slope needs two of them
+    slopes = [(*run, np.polyfit(own["size"], own["value"], 1)[0] + 0.5) for run, own in sizes]
     rows.append(derived(pd.DataFrame(slopes, columns=[*RUN, "value"]), last, "noise_exponent"))
     return pd.concat(rows, ignore_index=True)
 

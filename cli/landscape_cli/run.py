@@ -15,6 +15,7 @@ EXAMPLES = """\b
 landscape run santurkar
 landscape run pairs --norm batch --norm layer --seeds 5
 landscape run mine.toml --set studies.main.steps=500
+landscape run all --preset quick
 """
 
 

@@ -81,6 +81,7 @@ def _row(verdict: Verdict) -> Data:
 def _section(section: Section, by_id: Mapping[str, Verdict], images: Mapping[int, Data]) -> Data:
     return {
         "title": plain(section.title),
+        "level": section.level,
         "paragraphs": [plain(p).strip() for p in section.text.split("\n\n") if p.strip()],
         "claims": [_claim(by_id[c]) for c in section.claims if c in by_id],
         "missing": [plain(c) for c in section.claims if c not in by_id],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import matplotlib.figure
 import matplotlib.style
 import numpy as np
 
-from landscape.analysis import Figure, Report
+from landscape.analysis import Figure, Report, Section
 from landscape.errors import StoreError, UsageError, nearest
 from landscape.overview import overview
 from landscape_reports.drawings import DRAWINGS
@@ -115,8 +116,33 @@ def size_mm(image: bytes) -> tuple[float, float]:
     return width * 25.4 / 72, height * 25.4 / 72
 
 
-def all_figures(report: Report) -> list[Figure]:
-    """Every figure of a report, the headline first."""
+def all_figures(report: Report) -> list[tuple[Figure, tuple[str, ...]]]:
+    """Every figure of a report, the headline first, with the arms among which its arms are told apart."""
+    return [(figure, all_arms(part)) for part in _chapters(report) for figure in _figures(part)]
+
+
+def _chapters(report: Report) -> list[Report]:
+    """The chapters of a book, each with its own claims and figures; another report is one chapter."""
+    if all(section.level == 1 for section in report.sections):
+        return [report]
+    chapters: list[list[Section]] = []
+    for section in report.sections:
+        if section.level == 1:
+            chapters.append([])
+        chapters[-1].append(section)
+    told = [{id for section in chapter for id in section.claims} for chapter in chapters]
+    return [dataclasses.replace(report, sections=(), verdicts=())] + [
+        dataclasses.replace(
+            report,
+            headline=None,
+            sections=tuple(chapter),
+            verdicts=tuple(verdict for verdict in report.verdicts if verdict.claim.id in ids),
+        )
+        for chapter, ids in zip(chapters, told, strict=True)
+    ]
+
+
+def _figures(report: Report) -> list[Figure]:
     head = [report.headline] if report.headline is not None else []
     return head + [figure for section in report.sections for figure in section.figures]
 
@@ -126,7 +152,7 @@ def all_arms(report: Report) -> tuple[str, ...]:
     labels: list[str] = []
     for verdict in report.verdicts:
         labels += [arm for arm in (verdict.claim.reference, verdict.claim.arm) if arm is not None]
-    for figure in all_figures(report):
+    for figure in _figures(report):
         labels += _arms(figure)
     return tuple(dict.fromkeys(labels))
 
@@ -148,11 +174,10 @@ def save_figures(report: Report, folder: Path, *, format: Literal["svg", "png", 
     """
     if format not in ("svg", "png", "pdf"):
         raise UsageError(f"unknown figure format {format!r}; {nearest(format, ['svg', 'png', 'pdf'])}")
-    arms = all_arms(report)
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for position, figure in enumerate(all_figures(report), start=1):
+        for position, (figure, arms) in enumerate(all_figures(report), start=1):
             safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", figure.name).strip("-.") or "figure"
             path = folder / f"{position:02d}-{safe}.{format}"
             path.write_bytes(_saved(draw(figure, arms), format))

@@ -13,7 +13,7 @@ import matplotlib
 from landscape.analysis import Report
 from landscape.errors import LandscapeError
 from landscape_reports.content import Data, document
-from landscape_reports.drawing import all_arms, all_figures, size_mm, svg
+from landscape_reports.drawing import all_figures, size_mm, svg
 
 STANDARD: Final = "ua-1"
 """PDF/UA-1: tagged, titled, figures with words for those who can't see them."""
@@ -28,11 +28,10 @@ def pdf_bytes(report: Report) -> bytes:
         LandscapeError: typst can't compile the report; its own message is inside.
         UsageError: a figure can't be drawn.
     """
-    arms = all_arms(report)
     with tempfile.TemporaryDirectory(prefix="landscape-report-") as name:
         folder = Path(name)
         images: dict[int, Data] = {}
-        for position, figure in enumerate(all_figures(report)):
+        for position, (figure, arms) in enumerate(all_figures(report)):
             image = svg(figure, arms)
             file = f"figure-{position}.svg"
             (folder / file).write_bytes(image)
