@@ -118,9 +118,11 @@ def _train(
     first, earlier, probing = _restore(store, model, optimizer, observer)
     began -= earlier  # seconds of this run in processes before this one
     saved = time.perf_counter()
+    modules = list(model.modules())
     for step in range(first, study.steps):
         batch = feed.batch(step)
-        model.train()
+        if not all(module.training for module in modules):  # train() itself takes a tenth of a deep network's step
+            model.train()
         _warm_up(optimizer, run, step)
         optimizer.zero_grad(set_to_none=True)
         loss = loss_fn(model, batch)
