@@ -36,17 +36,19 @@ def per_run(
         Rows of the long table: probe "derived", quantity ``name``, at the study's last step.
     """
     own = pick(frame, study=study.name, **{"probe": "training"} | rows)
-    found = [
-        (*run, float(of(values.sort_values("step").set_index("step")["value"])))
-        for run, values in own.groupby(RUN, sort=True)
-    ]
+    return each_run(own, study, name, lambda rows: of(rows.sort_values("step").set_index("step")["value"]))
+
+
+def each_run(rows: pd.DataFrame, study: Study, name: str, of: Callable[[pd.DataFrame], float]) -> pd.DataFrame:
+    """One number per run: ``of`` its rows, as rows of the long table like those of ``per_run``."""
+    found = [(*run, float(of(own))) for run, own in rows.groupby(RUN, sort=True)]
     return derived(pd.DataFrame(found, columns=[*RUN, "value"]), study, name)
 
 
 def derived(values: pd.DataFrame, study: Study, name: str) -> pd.DataFrame:
     """Rows of the long table from columns arm, learning_rate, seed and value (and layer, index, where there are)."""
     plain: dict[str, Any] = {"layer": "", "index": 0}
-    return values.assign(
+    return values.astype({"learning_rate": "float64", "seed": "int64", "value": "float64"}).assign(
         study=study.name,
         step=study.steps,
         probe="derived",

@@ -12,7 +12,7 @@ import pandas as pd
 
 from landscape.analysis import Figure, Table, Verdict
 from landscape.experiment import Study
-from landscape.frames import pick, table
+from landscape.frames import last_step, pick, table
 from landscape.statistics import interval
 
 INTERVAL = "Mean and 95 % t interval over seeds; on a logarithmic axis both of the logarithm."
@@ -114,7 +114,7 @@ def over_layers(
     """Lines over depth at one step, one per arm: layers in the order of their numbers, fc2 before fc10."""
     rate = study.primary_rate if rate is None else rate
     own = pick(frame, study=study.name, learning_rate=rate, step=step)
-    own = pd.concat([pick(own, **panel.rows) for panel in panels]).drop_duplicates()
+    own = pd.concat([own.iloc[:0], *(pick(own, **panel.rows) for panel in panels)]).drop_duplicates()
     depth = {layer: k + 1 for k, layer in enumerate(sorted(set(own["layer"]), key=_natural))}
     own = own.assign(depth=own["layer"].map(depth))
     return _lines(name, study, own, panels, "depth", "layer", title, f"At step {step}. {caption}", alt, columns)
@@ -126,15 +126,16 @@ def over_index(
     frame: pd.DataFrame,
     panels: Sequence[Panel],
     *,
-    step: int,
     x_label: str,
     title: str,
     caption: str = "",
     alt: str = "",
     columns: int = 2,
 ) -> Figure:
-    """Lines over the index of a quantity (time steps, bands) at one step and the primary rate, one per arm."""
-    own = pick(frame, study=study.name, learning_rate=study.primary_rate, step=step)
+    """Lines over the index of a quantity (time steps, bands) when last measured, at the primary rate, one per arm."""
+    own = pick(frame, study=study.name, learning_rate=study.primary_rate)
+    step = max(last_step(own, **panel.rows) for panel in panels)
+    own = pick(own, step=step)
     return _lines(name, study, own, panels, "index", x_label, title, f"At step {step}. {caption}", alt, columns)
 
 
@@ -150,16 +151,11 @@ def _lines(
     alt: str,
     columns: int,
 ) -> Figure:
-    parts = []
-    for panel in panels:
-        rows = pick(own, **panel.rows)
-        parts.append(
-            pd.DataFrame({"x": rows[x], "y": rows["value"], "arm": rows["arm"], "seed": rows["seed"]}).assign(
-                panel=panel.title
-            )
-        )
-    drawn = pd.concat(parts, ignore_index=True)
-    said = " ".join(part for part in (caption.strip(), OVER_SEEDS.format(n=drawn["seed"].nunique())) if part)
+    parts = [pick(own, **panel.rows).assign(panel=panel.title) for panel in panels]
+    rows = pd.concat([own.iloc[:0].assign(panel=""), *parts], ignore_index=True)
+    drawn = rows[[x, "value", "arm", "seed", "panel"]].set_axis(["x", "y", "arm", "seed", "panel"], axis=1)
+    seeds = OVER_SEEDS.format(n=drawn["seed"].nunique()) if len(drawn) else ""
+    said = " ".join(part for part in (caption.strip(), seeds) if part)
     titles = ", ".join(panel.title for panel in panels)
     return Figure(
         name=name,
@@ -262,13 +258,9 @@ def at_end(name: str, title: str, study: Study, frame: pd.DataFrame, columns: Ma
     found = {head: pick(last, **rows).groupby(by)["value"].median() for head, rows in columns.items()}
     wide = table({head: values for head, values in found.items() if len(values)})
     order = {arm.label: k for k, arm in enumerate(study.arms)}
-    return Table(
-        name,
-        title,
-        wide.sort_values(by, key=lambda c: c.map(order) if c.name == "arm" else c).rename(
-            columns={"learning_rate": "lr"}
-        ),
-    )
+    if len(wide):
+        wide = wide.sort_values(by, key=lambda c: c.map(order) if c.name == "arm" else c)
+    return Table(name, title, wide.rename(columns={"learning_rate": "lr"}))
 
 
 def tally(verdicts: Iterable[Verdict]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,18 @@ def pick(frame: pd.DataFrame, **equal: Any) -> pd.DataFrame:
     return frame[keep]
 
 
+def last_step(frame: pd.DataFrame, **equal: Any) -> int:
+    """The last step of the rows that ``pick`` finds; 0 where there are none."""
+    steps = pick(frame, **equal)["step"]
+    return int(steps.max()) if len(steps) else 0
+
+
+def stacked(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Tables one below the other; an empty one where there are none."""
+    found = list(parts)
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
 def lines(frame: pd.DataFrame, panel: str | Callable[[pd.DataFrame], pd.Series] = "") -> pd.DataFrame:
     """Columns x (step), y, arm, seed, panel: what the "lines" drawing wants.
 
@@ -33,7 +45,11 @@ def lines(frame: pd.DataFrame, panel: str | Callable[[pd.DataFrame], pd.Series] 
         frame: rows of the long table, one quantity (or one per panel).
         panel: a constant, the name of a column, or a function of the rows.
     """
-    panels: Any = panel(frame) if callable(panel) else frame[panel] if panel in frame.columns else panel
+    panels: Any = panel
+    if callable(panel):
+        panels = panel(frame) if len(frame) else ""  # no words can be made of no rows
+    elif panel in frame.columns:
+        panels = frame[panel]
     return pd.DataFrame(
         {"x": frame["step"], "y": frame["value"], "arm": frame["arm"], "seed": frame["seed"], "panel": panels}
     ).reset_index(drop=True)
@@ -91,7 +107,7 @@ def medians(frame: pd.DataFrame, by: Sequence[str]) -> pd.Series:
 
 def table(columns: dict[str, pd.Series], digits: int = 3) -> pd.DataFrame:
     """Several series over the same groups as one table of rounded text; what is missing is a dash."""
-    wide = pd.concat(columns, axis=1).reset_index()
+    wide = pd.concat(columns, axis=1).reset_index() if columns else pd.DataFrame()
     for name in columns:
         wide[name] = [format_number(value, digits) for value in wide[name]]
     return wide

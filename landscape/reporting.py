@@ -56,7 +56,8 @@ def measured(analysis: Analysis, folder: Folder) -> pd.DataFrame:
     frame = folder.frame()
     if analysis.derive is not None and len(frame):
         frame = pd.concat([frame, analysis.derive(folder.experiment, frame)], ignore_index=True)
-    frame.attrs["arrays"] = folder.arrays
+    # A function, not a method: pandas copies attributes deeply with every table made from this one.
+    frame.attrs["arrays"] = lambda probe, quantity: folder.arrays(probe, quantity)
     return frame
 
 

@@ -12,7 +12,7 @@ from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdic
 from landscape.derived import derived
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
 from landscape.figures import at_end, tally
-from landscape.frames import RUN, pick
+from landscape.frames import RUN, pick, stacked
 from landscape.krylov.density import Quadrature
 
 CLASSES = 10
@@ -153,7 +153,8 @@ def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
     arrays = frame.attrs["arrays"]
     nodes, weights = (arrays("spectral_density", quantity) for quantity in ("nodes", "weights"))
     joined = nodes.merge(weights, on=[*RUN, "statistics"], suffixes=("", "_weights"))
-    low, high = (f([f(v) for v in joined["value"]]) for f in (np.min, np.max))
+    ends = [end for nodes in joined["value"] for end in (nodes.min(), nodes.max())] or [0.0]
+    low, high = min(ends), max(ends)
     width = 0.01 * (high - low)
     grid = np.linspace(low - 5 * width, high + 5 * width, 400)
     parts = [
@@ -167,7 +168,7 @@ def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
     return Figure(
         name="headline",
         kind="spectrum",
-        frame=pd.concat(parts, ignore_index=True),
+        frame=stacked(parts),
         title="The spectrum of the Hessian at the end of training",
         caption=f"Stochastic Lanczos quadrature, Gaussians of standard deviation {width:.3g}. Mean over seeds; the "
         "band runs from the smallest to the largest. Marks: the ten largest eigenvalues of one seed. The standard "

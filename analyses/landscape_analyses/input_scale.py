@@ -63,6 +63,7 @@ def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
     line = experiment.study("line")
     rows = pick(frame, study="line", probe="hessian_eigenpairs", quantity="eigenvalue", index=0, step=0)
     wide = rows.pivot_table(index=RUN, columns="variant", values="value")
+    wide = wide.reindex(columns=["ggn/largest", "ggn/smallest"])
     ratio = (wide["ggn/largest"] / wide["ggn/smallest"]).rename("value").reset_index()
     return pd.concat([*parts, derived(ratio, line, "condition")], ignore_index=True)
 

@@ -9,7 +9,6 @@ import pandas as pd
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
 from landscape.figures import Panel, at_end, over_index, over_steps, tally
-from landscape.frames import pick
 
 CELLS = ("rnn", "lstm", "gru")
 INPUTS = ["layers.layer1.input", "layers.layer2.input"]
@@ -168,7 +167,6 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
 
 
 def _by_time(name: str, study: Study, frame: pd.DataFrame, title: str) -> Figure:
-    step = int(pick(frame, study=study.name, probe="positions")["step"].max())
     panels = [
         Panel(f"{what}, {layer} layer", {"probe": "positions", "quantity": quantity, "layer": key}, guide=guide)
         for what, quantity, guide in (("mean", "mean", 0.0), ("spread", "std", 1.0))
@@ -179,7 +177,6 @@ def _by_time(name: str, study: Study, frame: pd.DataFrame, title: str) -> Figure
         study,
         frame,
         panels,
-        step=step,
         x_label="time step",
         title=title,
         caption="In units of all steps' spread.",

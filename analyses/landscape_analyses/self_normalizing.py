@@ -66,7 +66,8 @@ def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
         rows.append(per_run(frame, study, "worst_variance", lambda v: (v - 1).abs().max(), **OUT, quantity="variance"))
     training = experiment.studies[-1]
     own = pick(frame, study=training.name, **OUT, quantity=["mean", "variance"])
-    wide = own.pivot_table(index=[*RUN, "step", "layer"], columns="quantity", values="value").reset_index()
+    wide = own.pivot_table(index=[*RUN, "step", "layer"], columns="quantity", values="value")
+    wide = wide.reindex(columns=["mean", "variance"]).reset_index()
     size, low, high = DOMAIN
     wide["value"] = (wide["mean"].abs() <= size) & wide["variance"].between(low, high)
     rows.append(derived(wide.groupby(RUN)["value"].mean().reset_index(), training, "in_domain"))

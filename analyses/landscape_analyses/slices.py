@@ -10,7 +10,7 @@ import pandas as pd
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
 from landscape.figures import Panel, at_end, dots, over_rates, tally
-from landscape.frames import RUN, pick
+from landscape.frames import RUN, pick, stacked
 from landscape.statistics import best_rates
 
 NORMS = ("batch", "none")
@@ -173,13 +173,12 @@ def _planes(
         plane = pd.DataFrame(at, columns=["x", "y"]).assign(value=loss, panel=f"{arm}, rate {rate:g}", arm=arm)
         parts.append(plane)
         path[f"{arm}, rate {rate:g}"] = list(zip(path_x, path_y, strict=True))
-    drawn = pd.concat(parts, ignore_index=True)
     shared = pick(own, quantity="explained_variance", index=1).groupby(RUN)["value"].last()
     said = "; ".join(f"{a}: {shared[a, r, min(study.seeds)]:.0%}" for a, r in rates.items() if len(shared))
     return Figure(
         name=name,
         kind="surface",
-        frame=drawn,
+        frame=stacked(parts),
         title=title,
         caption="Full loss at the end of training, one seed, each arm at its best rate; the cross is the network. "
         + (f"Share of the way's variance in its plane: {said}." if said else "All planes share their levels."),

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
-from landscape.derived import derived
+from landscape.derived import derived, each_run
 from landscape.experiment import Arm, Experiment, Options, ProbeSpec, Spec, Study
 from landscape.figures import Panel, at_end, over_index, over_steps, tally
-from landscape.frames import RUN, pick
+from landscape.frames import RUN, last_step, pick
 from landscape.probes.bands import WIDEBAND
 
 PHASE_DNN = "Cai, Li & Liu 2020, PhaseDNN (arXiv 1905.01389)"
@@ -63,12 +63,10 @@ def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
         reached = rows.assign(step=rows["step"].where(rows["value"] <= LEARNED, study.steps))
         steps = reached.groupby([*RUN, "layer", "index"])["step"].min().rename("value").reset_index()
         parts.append(derived(steps, study, "steps_to_learn"))
-        last = rows[rows["step"] == rows["step"].max()].groupby(RUN)
-        spread = last["value"].agg(lambda v: float(np.log10(v.max() / v.min()))).reset_index()
-        parts.append(derived(spread, study, "spread"))
-        parts.append(derived(last[["index", "value"]].apply(_rank).rename("value").reset_index(), study, "error_rank"))
-        order = steps.groupby(RUN)[["index", "value"]].apply(_rank).rename("value").reset_index()
-        parts.append(derived(order, study, "order"))
+        last = pick(rows, step=last_step(rows))
+        parts.append(each_run(last, study, "spread", lambda own: np.log10(own["value"].max() / own["value"].min())))
+        parts.append(each_run(last, study, "error_rank", _rank))
+        parts.append(each_run(steps, study, "order", _rank))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -171,7 +169,7 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
                     f"end-{study.name}",
                     f"Relative errors and the step at which a band's is {LEARNED:g}; {study.steps}: never",
                     study,
-                    frame.assign(step=frame["step"].replace(_last(frame), study.steps)),
+                    frame.assign(step=frame["step"].replace(last_step(frame, **TOTAL), study.steps)),
                     {"error": TOTAL}
                     | {f"k = {k}": ERROR | {"layer": k} for k in BANDS}
                     | {f"step, {k}": {"quantity": "steps_to_learn", "layer": k} for k in ("1", "203")},
@@ -180,11 +178,6 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
         )
         for study in experiment.studies
     )
-
-
-def _last(frame: pd.DataFrame) -> int:
-    """The last step at which the bands were measured."""
-    return int(pick(frame, **TOTAL)["step"].max())
 
 
 def _bands(name: str, study: Study, frame: pd.DataFrame) -> Figure:
@@ -200,7 +193,6 @@ def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
         experiment.study("coupled"),
         frame,
         [Panel("relative error", ERROR, log=True, guide=LEARNED)],
-        step=_last(frame),
         x_label=f"number of the band: k around {', '.join(BANDS)}",
         title="Which frequencies were learned",
         columns=1,

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ["study", "arm", "learning_rate", "seed", "step", *KEY[:-1], "index", "value"]
+NUMBERS = dict.fromkeys(("learning_rate", "value"), "float64") | dict.fromkeys(
+    ("seed", "step", "version", "index"), "int64"
+)
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ class Folder:
             label |= {"learning_rate": run.learning_rate, "seed": run.seed}
             if len(part):
                 parts.append(part.assign(**label)[COLUMNS])
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+        return pd.concat(parts, ignore_index=True) if parts else _empty()
 
     def export(self, path: Path | str) -> None:
         """Write ``frame`` to a .csv (shortest exact decimals) or .parquet file, the same bytes each time.
@@ -198,3 +201,10 @@ class Folder:
             return RunProgress(run, store.status(), store.last_step(), store.reason())
         except StoreError as error:
             return RunProgress(run, "failed", None, str(error))
+
+
+def _empty() -> pd.DataFrame:
+    """No rows, in the types that rows have: what is made of them is then empty too, and of the right type."""
+    import pandas as pd
+
+    return pd.DataFrame({name: pd.Series(dtype=NUMBERS.get(name, "str")) for name in COLUMNS})

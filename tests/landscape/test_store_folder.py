@@ -58,6 +58,10 @@ def test_a_folder_without_measurements_has_an_empty_table(tmp_path):
         assert folder.frame().columns[0] == "study"
         assert len(folder.frame()) == 0
         assert [one.status for one in folder.progress()] == ["new", "new"]
+        empty = folder.frame().dtypes
+        with folder.run(folder.experiment.runs()[0]) as store:
+            store.append(0, 0.1, [Measurement("p", "a", 1.0)])
+        assert empty.equals(folder.frame().dtypes)
 
 
 def test_export_is_exact_and_the_same_bytes_in_any_order(tmp_path):
