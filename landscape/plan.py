@@ -22,7 +22,7 @@ from landscape.models import build_model, model_changes
 from landscape.swapping import Change
 from landscape.training import build_optimizer
 
-#: Seconds that timing may take, over all studies and arms.
+#: Seconds that timing takes before a run, over all studies and arms.
 TIMING_SECONDS = 4.0
 #: A run's own start: process, data, model.
 START_SECONDS = 1.0
@@ -70,7 +70,12 @@ class StudyPlan:
 
 
 def plan(
-    experiment: Experiment, *, data_dir: Path | None = None, device: str = "cpu", timed: bool = False
+    experiment: Experiment,
+    *,
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    timed: bool = False,
+    budget: float | None = None,
 ) -> tuple[StudyPlan, ...]:
     """Load each study's data, build each arm's network, optimizer and first batch, and count passes.
 
@@ -78,14 +83,15 @@ def plan(
         experiment: what is to be trained.
         data_dir: where data files lie.
         device: where passes are timed.
-        timed: time a few real passes of each arm, in a few seconds overall.
+        timed: time a few real passes of each arm.
+        budget: seconds that timing may take over all arms, TIMING_SECONDS if None; each has three passes at least.
 
     Raises:
         UsageError, DataError: what a run would fail with: an unknown option, missing data, a batch larger than
             the data, a model that can't take it.
     """
     loaded: dict[str, Dataset] = {}
-    arms = sum(len(study.arms) for study in experiment.studies)
+    each = (TIMING_SECONDS if budget is None else budget) / sum(len(study.arms) for study in experiment.studies)
     plans = []
     for study in experiment.studies:
         key = repr(study.data)
@@ -109,7 +115,7 @@ def plan(
             full = feed.per_epoch if study.full_batches is None else min(study.full_batches, feed.per_epoch)
             passes[arm.label] = cost_in_passes(run, **feed.sizes(full), layers=count_layers(model))
             if timed:
-                seconds[arm.label] = _seconds_per_pass(model, loss, feed, TIMING_SECONDS / arms)
+                seconds[arm.label] = _seconds_per_pass(model, loss, feed, each)
         plans.append(StudyPlan(study, data.checksum, data.note, passes, seconds, changes))
     return tuple(plans)
 

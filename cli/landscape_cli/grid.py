@@ -47,11 +47,14 @@ def carry_out(source: Source, experiment: Experiment, again: str, options: dict[
         again: the command that makes the same numbers again.
         options: those of ``running_options``.
     """
+    from landscape.execution import prepare
     from landscape.plan import plan
 
     device = _device(options["device"])
     workers = _workers(device, options["workers"])
     timed = options["dry_run"] or source.preset in ("standard", "paper") or len(experiment.runs()) >= WORTH_TIMING
+    if workers and not options["dry_run"]:
+        prepare()
     plans = plan(experiment, data_dir=options["data_dir"], device=device, timed=timed)
     _say_before(experiment, plans, workers, options)
     if options["dry_run"]:

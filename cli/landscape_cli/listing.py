@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from landscape_cli.catalogue import print_analyses
 from landscape_cli.options import debug_option
 from landscape_cli.output import print_table
 
@@ -21,25 +22,19 @@ _GIVEN = ("self", "norm", "seed", "input_shape", "output_size", "data_dir", "all
 def list_(what: str) -> None:
     """List analyses, norms, models, data or probes.
 
-    A table in a terminal, tab-separated in a pipe.
+    A table in a terminal, tab-separated in a pipe. Analyses are listed with what they cost on this machine now: a
+    few steps of each arm are timed, which takes some seconds for all.
     """
+    if what == "analyses":
+        print_analyses()
+        return
     tables: dict[str, Callable[[], Table]] = {
-        "analyses": _analyses,
         "norms": _norms,
         "models": _models,
         "data": _data,
         "probes": _probes,
     }
     print_table(*tables[what]())
-
-
-def _analyses() -> Table:
-    from landscape_analyses import ANALYSES
-
-    loaded = [load() for load in ANALYSES.values()]
-    return ["name", "question", "paper", "presets"], [
-        [analysis.name, analysis.question, analysis.paper, ", ".join(analysis.presets)] for analysis in loaded
-    ]
 
 
 def _norms() -> Table:

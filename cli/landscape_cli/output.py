@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 STYLES = {"holds": "bold green", "fails": "bold red", "failed": "bold red", "finished": "green"}
 
 
+def in_terminal() -> bool:
+    """Whether people read standard output, not a program."""
+    return sys.stdout.isatty()
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """A table: ruled and wrapped in a terminal, one tab-separated line per row otherwise."""
-    if not sys.stdout.isatty():
+    if not in_terminal():
         click.echo("\t".join(columns))
         for row in rows:
             click.echo("\t".join(" ".join(cell.split()) for cell in row))

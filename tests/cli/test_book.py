@@ -102,6 +102,21 @@ def test_a_book_has_every_claim_and_number_of_its_analyses_and_goes_on(here: Pat
     assert numbers(folder) == found
 
 
+@pytest.mark.usefixtures("here")
+def test_in_a_terminal_an_analysis_is_a_paragraph(landscape: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("landscape_cli.catalogue.in_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    listed = landscape("list", "analyses").stdout
+    paragraphs = {text.splitlines()[0]: text.splitlines()[1:] for text in listed.strip().split("\n\n")}
+    assert list(paragraphs) == ["mean-field", "input-scale", "all"]
+    assert "  arms      none; batch" in paragraphs["mean-field"]
+    runs = {name: next(line for line in lines if line.startswith("  quick")) for name, lines in paragraphs.items()}
+    counts = [int(line.split()[1]) for line in runs.values()]
+    assert counts[2] == counts[0] + counts[1] == 3 * 6 * 2 + 3 * (2 + 3)
+    assert all("about" in " ".join(lines) for lines in paragraphs.values())
+    assert max(len(line) for lines in paragraphs.values() for line in lines) <= 60
+
+
 def alone(here: Path) -> dict[str, Any]:
     """The same of each analysis run by itself, in its own names."""
     found: dict[str, Any] = {}

@@ -16,6 +16,7 @@ import pytest
 from click.testing import Result
 
 from landscape.store import Folder
+from landscape_analyses import ANALYSES
 from landscape_cli.main import main
 
 Call = Callable[..., Result]
@@ -105,7 +106,6 @@ def test_a_pdf_that_cannot_be_written(tiny: Path, landscape: Call) -> None:
         ("models", ["name", "what", "options"], "mlp"),
         ("data", ["name", "what", "options"], "digits"),
         ("probes", ["name", "what", "options"], "gradient_path"),
-        ("analyses", ["name", "question", "paper", "presets"], "pairs"),
     ],
 )
 def test_lists_are_tab_separated_in_a_pipe(landscape: Call, what: str, columns: list[str], row: str) -> None:
@@ -114,6 +114,21 @@ def test_lists_are_tab_separated_in_a_pipe(landscape: Call, what: str, columns: 
     assert row in [line[0] for line in lines]
     assert {len(line) for line in lines} == {len(columns)}
     assert all(line[1] for line in lines)
+
+
+def test_analyses_are_listed_with_what_they_cost(landscape: Call) -> None:
+    head, *rows = [line.split("\t") for line in landscape("list", "analyses").stdout.splitlines()]
+    assert head == ["name", "question", "paper", "presets", "arms", "runs", "passes", "seconds"]
+    listed = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert list(listed) == list(ANALYSES)
+    plan = json.loads(landscape("run", "slices", "--dry-run", "--json").stdout)
+    assert listed["slices"]["runs"] == str(plan["runs"])
+    assert listed["slices"]["passes"] == str(plan["passes"])
+    assert listed["slices"]["arms"].split("; ") == plan["studies"][0]["arms"]
+    assert listed["observed"]["passes"] == ""  # it trains nothing
+    papers = [row for name, row in listed.items() if name not in ("pairs", "observed", "all")]
+    assert all(float(row["seconds"]) > 0 for row in papers)
+    assert int(listed["all"]["runs"]) == sum(int(row["runs"]) for row in papers)
 
 
 def test_init_writes_a_file_that_runs(tmp_path: Path, landscape: Call, monkeypatch: pytest.MonkeyPatch) -> None:
