@@ -25,15 +25,20 @@ _ENVIRONMENT = {
 }
 
 
+def prepare() -> None:
+    """Have the server start now, and import while this process goes on; returns at once."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOAD)
+    with _without_main(), _environment():
+        forkserver.ensure_running()
+
+
 def start(job: Job) -> tuple[ForkServerProcess, Connection]:
     """Start a job in a fresh process; returns it and the end of the pipe that it reports to."""
+    prepare()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
     ours, theirs = context.Pipe(duplex=False)
     try:
         with _without_main():
-            with _environment():
-                forkserver.ensure_running()
             process = context.Process(target=main, args=(job, theirs), name=f"landscape {job.folder}")
             process.start()
     except BaseException:
