@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from landscape.errors import UsageError
-from landscape.experiment import Arm, Experiment, ProbeSpec, Run, Spec, Study
+from landscape.experiment import Arm, Experiment, Options, ProbeSpec, Run, Spec, Study
 from landscape.imports import lent, reference_to
 from landscape.objective import LossFunction
+from landscape.objective import batch_size as count_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,12 @@ def comparison(
     seeds: Sequence[int] = (0, 1, 2),
     batch_size: int | None = None,
     optimizer: Spec | None = None,
+    model_options: Options | None = None,
+    data_options: Options | None = None,
     data_dir: Path | None = None,
+    probes: Sequence[str | ProbeSpec] = (),
+    chance_loss: float | None = None,
+    fields: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """The experiment of a comparison: the model without normalization, and with each of ``norms``.
 
@@ -57,13 +63,18 @@ def comparison(
         seeds: the replicates.
         batch_size: 128, or all the data if it has fewer, if None.
         optimizer: plain SGD if None.
+        model_options: keyword arguments of the model's function.
+        data_options: keyword arguments of the data's function.
         data_dir: where data files lie.
+        probes: what is measured beside the probes that claims need.
+        chance_loss: the loss of guessing, where the loss is the user's own or the model's.
+        fields: further fields of the ``Study``.
 
     Raises:
         UsageError, DataError: the data can't be loaded, or a value is not what it has to be.
     """
     from landscape.data import load_data
-    from landscape.toml import experiment_from
+    from landscape.toml import experiment_from, long_form
 
     for what, name in (("model", model), ("data", data)):
         if not name:
@@ -71,35 +82,43 @@ def comparison(
     arms = tuple(dict.fromkeys(["none", *norms]))
     study = Study(
         name="main",
-        model=Spec(model),
-        data=Spec(data),
+        model=Spec(model, dict(model_options or {})),
+        data=Spec(data, dict(data_options or {})),
         arms=tuple(Arm(norm) for norm in arms),
         learning_rates=tuple(rates),
         primary_rate=rates[0] if rates else 0.1,
         seeds=tuple(seeds),
         steps=steps,
         optimizer=optimizer or Spec("sgd"),
-        probes=_probes(_every(steps)),
+        probes=_probes(_every(steps), probes),
         evaluate_every=_every(steps),
         loss=loss,
+        chance_loss=chance_loss,
     )
     name = f"{model} on {data}"
-    checked = experiment_from(dataclasses.asdict(Experiment(name, (study,))), what="what is asked for").studies[0]
-    loaded = load_data(data, data_dir=data_dir, seed=checked.seeds[0])
-    size = min(128, len(loaded.train[0])) if batch_size is None else batch_size
-    return Experiment(name, (dataclasses.replace(checked, batch_size=size, accuracy=loaded.classes is not None),))
+    plain = long_form([dataclasses.asdict(study) | dict(fields or {})])
+    checked = experiment_from({"name": name, "studies": plain}, what="what is asked for").studies[0]
+    loaded = load_data(data, data_dir=data_dir, seed=checked.seeds[0], **checked.data.options)
+    if "batch_size" not in (fields or {}):
+        size = min(128, count_of(loaded.train)) if batch_size is None else batch_size
+        checked = dataclasses.replace(checked, batch_size=size)
+    if "accuracy" not in (fields or {}):
+        checked = dataclasses.replace(checked, accuracy=loaded.classes is not None)
+    return Experiment(name, (checked,))
 
 
 def _every(steps: int) -> int:
     return max(1, min(MOST_BETWEEN, steps // MOST_BETWEEN))
 
 
-def _probes(every: int) -> tuple[ProbeSpec, ...]:
-    return (
+def _probes(every: int, further: Sequence[str | ProbeSpec]) -> tuple[ProbeSpec, ...]:
+    needed = (
         ProbeSpec("gradient_path", every=every),
         ProbeSpec("gradient_path", every=every, options={"direction": "scale-invariant"}),
         ProbeSpec("curvature", every=every),
     )
+    asked = [ProbeSpec(probe, every=every) if isinstance(probe, str) else probe for probe in further]
+    return (*needed, *(probe for probe in asked if probe not in needed))
 
 
 @dataclass(frozen=True)
@@ -153,7 +172,7 @@ def _named(place: tuple[str, str]) -> Any:
 
 def compare(
     build_model: str | Callable[..., nn.Module],
-    data: str | Dataset | tuple[Any, Any] | Callable[..., Any],
+    data: str | Dataset | tuple[Any, Any] | Mapping[str, Any] | Callable[..., Any],
     *,
     norms: Sequence[str] = ("batch",),
     lr: float | Sequence[float] = 0.1,
@@ -162,6 +181,12 @@ def compare(
     loss_fn: str | LossFunction | None = None,
     batch_size: int | None = None,
     optimizer: Spec | str = "sgd",
+    model_options: Options | None = None,
+    data_options: Options | None = None,
+    data_dir: Path | str | None = None,
+    probes: Sequence[str | ProbeSpec] = (),
+    chance_loss: float | None = None,
+    fields: Mapping[str, Any] | None = None,
     out: Path | str | None = None,
     device: str = "cpu",
     workers: int = 0,
@@ -173,16 +198,28 @@ def compare(
 
     Args:
         build_model: a function that returns an ``nn.Module``, called with those of ``norm``, ``seed``,
-            ``input_shape`` and ``output_size`` that it takes; or its ``package:function``; or a shipped name.
-        data: ``((x, y), (x_test, y_test))`` of tensors or arrays, a ``Dataset``, a function that returns one of them,
-            its ``package:function``, or a shipped name.
+            ``input_shape`` and ``output_size`` that it takes (and that the data tell); or its ``package:function``; or
+            a shipped name.
+        data: ``(train, test)``, each of them ``(x, y)``, a dict of tensors (``{"input_ids": ..., "labels": ...}``),
+            several inputs and a target ``(a, b, y)``, or a torch ``Dataset``; tensors or arrays, samples along the
+            first dimension. Or ``{"train": ..., "test": ...}``, a ``landscape.data.Dataset``, a function that returns
+            one of all these, its ``package:function``, or a shipped name.
         norms: names of normalizations; "none" is always there and what the others are compared with.
         lr: learning rates; the first decides claims.
         steps: updates per run.
         seeds: how many, or which: 3 for a verdict, 5 are good.
-        loss_fn: ``loss_fn(model, batch)`` -> scalar, for ``batch = (x, y)``; or its ``package:function``.
+        loss_fn: ``loss_fn(model, batch)`` -> scalar, for a batch of the form of a split; or its ``package:function``.
+            If None: the loss that the model returns where its forward takes the target (``labels``), else
+            cross-entropy, or the squared error of float targets.
         batch_size: 128, or all the data if it has fewer, if None.
         optimizer: a name of torch.optim, or a ``Spec`` with options.
+        model_options: keyword arguments of ``build_model``.
+        data_options: keyword arguments of the data's function.
+        data_dir: where data files lie.
+        probes: what is measured beside the probes that claims need: names, or ``ProbeSpec``.
+        chance_loss: the loss of guessing, where the loss is one's own or the model's and so nobody can tell. If None,
+            a run counts as trained once its loss is below .95 of its first, and the report says so.
+        fields: further fields of ``landscape.experiment.Study``, as the command's ``--set`` has them.
         out: the run folder, where the same call goes on after a stop; None for one that goes with the result.
         device: "cpu", "cuda", "cuda:1", ...
         workers: runs at a time; 0 trains in this process. More need functions that can be imported.
@@ -211,8 +248,14 @@ def compare(
             seeds=range(seeds) if isinstance(seeds, int) else seeds,
             batch_size=batch_size,
             optimizer=Spec(optimizer) if isinstance(optimizer, str) else optimizer,
+            model_options=model_options,
+            data_options=data_options,
+            data_dir=Path(data_dir) if data_dir is not None else None,
+            probes=probes,
+            chance_loss=chance_loss,
+            fields=fields,
         )
-        return _carried_out(experiment, out, device, workers)
+        return _carried_out(experiment, out, device, workers, data_dir)
 
 
 def _reference(stack: contextlib.ExitStack, given: Any, role: str, workers: int) -> str:
@@ -230,17 +273,20 @@ def _reference(stack: contextlib.ExitStack, given: Any, role: str, workers: int)
     return spec or stack.enter_context(lent(f"given:{role}", given))
 
 
-def _carried_out(experiment: Experiment, out: Path | str | None, device: str, workers: int) -> Compared:
+def _carried_out(
+    experiment: Experiment, out: Path | str | None, device: str, workers: int, data_dir: Path | str | None
+) -> Compared:
     from landscape.execution import execute
     from landscape.plan import plan
     from landscape.store import Folder, describe
     from landscape.swapping.change import summary
 
-    (planned,) = plan(experiment, device=device)
+    place = Path(data_dir) if data_dir is not None else None
+    (planned,) = plan(experiment, device=device, data_dir=place)
     manifest = describe(device=device, threads=1, data={planned.study.name: planned.checksum})
     manifest |= {"analysis": "pairs", "changes": {arm: summary(made) for arm, made in planned.changes.items()}}
     kept = tempfile.TemporaryDirectory(prefix="landscape-compare-") if out is None else None
     path = Path(kept.name) / "run" if kept is not None else Path(str(out))
     with Folder.open(path, experiment, manifest=manifest) as folder:
-        outcome = execute(folder, experiment.runs(), device=device, workers=workers)
+        outcome = execute(folder, experiment.runs(), device=device, workers=workers, data_dir=place)
     return Compared(folder, outcome.failed, planned.changes, kept)

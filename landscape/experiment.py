@@ -102,7 +102,9 @@ class Study:
         evaluate_every: full loss and accuracies every so many steps.
         full_batches: how many fixed mini-batches the full loss L_m averages over; None for all.
         loss: the user's own ``loss_fn(model, batch)``, as ``package:function`` or ``file.py:function``; "" for
-            cross-entropy, or the squared error where the data has no classes.
+            the one that the model returns, else cross-entropy, or the squared error where the data has no classes.
+        chance_loss: the loss that no learning reaches, where the loss is the user's own or the model's; if None, a
+            run counts as untrained until its loss has fallen by a twentieth.
         accuracy: whether claims are made about accuracy; not where the data has no classes.
         data_dir: where data files lie; not part of the experiment's identity.
     """
@@ -123,6 +125,7 @@ class Study:
     evaluate_every: int = 10
     full_batches: int | None = None
     loss: str = ""
+    chance_loss: float | None = None
     accuracy: bool = True
 
     def runs(self) -> Iterator[Run]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from landscape.data import Dataset
 from landscape.errors import UsageError
 from landscape.experiment import Study
-from landscape.objective import Batches
+from landscape.objective import Batch, Batches, batch_size, mapped
 from landscape.streams import stream
 
 #: Along the way the test split is evaluated on its first so many examples; at the end, on all of it.
@@ -26,11 +26,11 @@ class Feed:
     """
 
     def __init__(self, data: Dataset, study: Study, seed: int, device: torch.device) -> None:
-        self.train = tuple(t.to(device) for t in data.train)
-        self.test = tuple(t.to(device) for t in data.test)
-        self.test_sample = tuple(t[:TEST_SAMPLE] for t in self.test)
+        self.train = mapped(data.train, lambda tensor: tensor.to(device))
+        self.test = mapped(data.test, lambda tensor: tensor.to(device))
+        self.test_sample = mapped(self.test, lambda tensor: tensor[:TEST_SAMPLE])
         self.seed, self.classes = seed, data.classes
-        self.count = len(self.train[0])
+        self.count = batch_size(self.train)
         self.size = study.batch_size or self.count
         if not 0 < self.size <= self.count:
             raise UsageError(
@@ -41,7 +41,7 @@ class Feed:
         self.per_epoch = self.count // self.size
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
-    def batch(self, step: int) -> tuple[Tensor, ...]:
+    def batch(self, step: int) -> Batch:
         """The mini-batch of a step; an incomplete last batch is dropped."""
         if self.whole:
             return self.train
@@ -60,20 +60,20 @@ class Feed:
 
     def sizes(self, full: int) -> dict[str, int]:
         """In mini-batches: the full loss, the test split, and what of it is evaluated along the way."""
-        test, sample = (-(-len(split[0]) // self.size) for split in (self.test, self.test_sample))
+        test, sample = (-(-batch_size(split) // self.size) for split in (self.test, self.test_sample))
         return {"full": full, "test": test, "sample": sample}
 
-    def held_out(self, step: int) -> tuple[Tensor, ...]:
+    def held_out(self, step: int) -> Batch:
         """A mini-batch of the test split, another at each step, the same for every arm."""
-        order = torch.randperm(len(self.test[0]), generator=stream(self.seed, f"held-out/{step}"))
+        order = torch.randperm(batch_size(self.test), generator=stream(self.seed, f"held-out/{step}"))
         return self._take(self.test, order[: self.size])
 
     def _permutation(self, name: str) -> Tensor:
         return torch.randperm(self.count, generator=stream(self.seed, name))
 
     @staticmethod
-    def _take(tensors: tuple[Tensor, ...], index: Tensor) -> tuple[Tensor, ...]:
-        return tuple(t[index.to(t.device)] for t in tensors)
+    def _take(split: Batch, index: Tensor) -> Batch:
+        return mapped(split, lambda tensor: tensor[index.to(tensor.device)])
 
 
 class ProbeBatches(Mapping[str, Any]):

@@ -1,16 +1,21 @@
-"""The loss of a study: the default for its data, or the user's own function by name."""
+"""The loss of a study: the user's own function by name, the model's own, or the default for the data."""
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from landscape.calling import call, loss_in, scores_in, takes_target, target_of
 from landscape.data import Dataset
+from landscape.data.base import is_pair
 from landscape.errors import UsageError
 from landscape.hooks import hooked
 from landscape.imports import load_object
+from landscape.objective import Batch, tensors_of
 
 _BROKEN = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
 
@@ -37,79 +42,134 @@ def one_hot_error(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class Loss:
-    """L(model, batch), a mean over the batch: cross-entropy where the data has classes, else the squared error.
+    """L(model, batch), a mean over the batch: the user's own function, the loss that the model returns, or the data's.
+
+    Without a function, a model that is given the target with its inputs (``calling.takes_target``) and returns a
+    loss has that one. Else the model's scores are compared with the target: cross-entropy where the target is whole
+    numbers, the squared error where it is floats.
 
     Args:
         data: what it is of.
-        name: the user's own ``loss_fn(model, batch)``, by ``package:function`` or ``file.py:function``; "" for the
-            default of ``model(x)`` and the targets.
+        name: the user's own ``loss_fn(model, batch)``, by ``package:function`` or ``file.py:function``, or "".
+        chance_loss: the loss that no learning reaches, where the user says so.
 
     Raises:
         UsageError: there is no such function.
     """
 
-    def __init__(self, data: Dataset, name: str = "") -> None:
+    def __init__(self, data: Dataset, name: str = "", chance_loss: float | None = None) -> None:
         self.data, self.name = data, name
         self.own = load_object(name) if name else None
         if self.own is not None and not callable(self.own):
             raise UsageError(f"loss {name!r} is a {type(self.own).__name__}, not a function loss(model, batch)")
+        self._said, self._standard = chance_loss, False
+        self._whole: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 
-    def __call__(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+    @property
+    def chance_loss(self) -> float | None:
+        """The loss that no learning reaches; None where it is not known.
+
+        It is what the user says, or that of the data if its cross-entropy or squared error is what the last
+        evaluation computed.
+        """
+        if self._said is not None:
+            return self._said
+        return self.data.chance_loss if self._standard else None
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """The loss of one mini-batch."""
         if self.own is not None:
             loss: Tensor = self.own(model, batch)
             return loss
-        return self._default(model(batch[0]), batch[1])
+        return self._default(model, batch)[0]
 
-    def _default(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if self.data.classes is None:
-            return squared_error(outputs, targets)
-        return nn.functional.cross_entropy(outputs, targets)
+    def _default(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Any]:
+        """The loss without a function of the user's, and what the model returned."""
+        if model not in self._whole:
+            self._whole[model] = takes_target(model, batch)
+        output = call(model, batch, with_target=self._whole[model])
+        loss = loss_in(output) if self._whole[model] else None
+        self._standard = loss is None
+        if self._whole[model] and loss is None:
+            whole = "the target too" if target_of(batch) is not None else "the whole batch, which has no target"
+            raise TypeError(f"the model was given {whole}, and returned {_kind(output)} without a loss")
+        return self._compared(output, target_of(batch)) if loss is None else loss, output
 
-    def and_accuracy(self, model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[float, float]:
+    @staticmethod
+    def _compared(output: Any, target: Tensor | None) -> Tensor:
+        """The scores that a model returned against the target."""
+        scores = scores_in(output)
+        if scores is None or target is None:
+            raise TypeError(f"the model returned {_kind(output)}, in which there are no scores")
+        if not target.is_floating_point():
+            return nn.functional.cross_entropy(scores, target)
+        if scores.shape != target.shape:
+            raise ValueError(f"outputs of shape {tuple(scores.shape)} for targets of shape {tuple(target.shape)}")
+        return squared_error(scores, target)
+
+    def and_accuracy(self, model: nn.Module, batch: Batch) -> tuple[float, float]:
         """Loss and accuracy of one mini-batch in one pass; an accuracy of NaN where the model gives no class scores.
 
-        With a loss of the user's own, class scores are what the model itself returned in it: a tensor (N, C, ...), or
-        the ``logits`` of what it returned.
+        Class scores are what the model returned, with a loss of the user's own in it: a tensor (N, C, ...), or the
+        ``logits`` of what it returned.
         """
         if self.own is None:
-            outputs = model(batch[0])
-            loss = self._default(outputs, batch[1])
+            loss, output = self._default(model, batch)
         else:
             returned: list[Any] = []
             with hooked([model], after=lambda module, args, kwargs, output: returned.append(output)):
                 loss = self.own(model, batch)
-            outputs = getattr(returned[-1], "logits", returned[-1]) if returned else None
-        return float(loss), self._accuracy(outputs, batch[1])
+            output = returned[-1] if returned else None
+        return float(loss), self._accuracy(scores_in(output), target_of(batch))
 
-    def _accuracy(self, outputs: Any, targets: Tensor) -> float:
-        scores = (
-            isinstance(outputs, Tensor)
-            and self.data.classes is not None
-            and outputs.ndim > 1
-            and outputs.shape[1] >= self.data.classes
-            and (outputs.shape[0], *outputs.shape[2:]) == tuple(targets.shape)
+    def _accuracy(self, scores: Tensor | None, targets: Tensor | None) -> float:
+        if scores is None or targets is None or self.data.classes is None:
+            return float("nan")
+        fits = (
+            scores.ndim > 1
+            and scores.shape[1] >= self.data.classes
+            and (scores.shape[0], *scores.shape[2:]) == tuple(targets.shape)
         )
-        return float((outputs.argmax(dim=1) == targets).float().mean()) if scores else float("nan")
+        return float((scores.argmax(dim=1) == targets).float().mean()) if fits else float("nan")
 
-    def checked(self, model: nn.Module, batch: tuple[Tensor, ...], where: str) -> Tensor:
+    def checked(self, model: nn.Module, batch: Batch, where: str) -> Tensor:
         """The loss of a batch, where ``where`` begins the message of what does not fit.
 
         Raises:
             UsageError: the model can't take the batch, or the loss is no scalar.
         """
-        x, y = batch
-        taken = f"inputs {tuple(x.shape)} and targets {tuple(y.shape)} of {self.data.name}"
         try:
             loss: Any = self(model, batch)
         except _BROKEN as error:
             hint = "" if self.name else "; where outputs are no plain scores, give a loss(model, batch) of your own"
-            raise UsageError(f"{where} can't take {taken}: {type(error).__name__}: {error}{hint}") from error
+            what = f"{described(batch)} of {self.data.name}"
+            raise UsageError(f"{where} can't take {what}: {type(error).__name__}: {error}{hint}") from error
+        whose = f"loss {self.name!r}" if self.name else f"{where}: the model's own loss"
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-            raise UsageError(
-                f"loss {self.name!r} returned {what}; it must return a scalar tensor, the mean over the batch"
-            )
+            raise UsageError(f"{whose} returned {what}; it must return a scalar tensor, the mean over the batch")
         if torch.is_grad_enabled() and not loss.requires_grad:
-            raise UsageError(f"loss {self.name!r} returned a tensor without a graph: was it detached?")
+            raise UsageError(f"{whose} returned a tensor without a graph: was it detached?")
         return loss
+
+
+def _kind(output: Any) -> str:
+    """What a model returned, in words."""
+    if isinstance(output, Mapping):
+        return f"a {type(output).__name__} of {', '.join(map(str, output))}"
+    return f"a {type(output).__name__}"
+
+
+def described(batch: Batch) -> str:
+    """A batch in words: its tensors and their shapes.
+
+    >>> described((torch.zeros(2, 3), torch.zeros(2)))
+    'inputs (2, 3) and targets (2,)'
+    >>> described({"input_ids": torch.zeros(2, 3)})
+    'input_ids (2, 3)'
+    """
+    if is_pair(batch):
+        return f"inputs {tuple(batch[0].shape)} and targets {tuple(batch[1].shape)}"
+    if isinstance(batch, Mapping):
+        return ", ".join(f"{key} {', '.join(str(tuple(t.shape)) for t in tensors_of(batch[key]))}" for key in batch)
+    return f"tensors of shapes {', '.join(str(tuple(t.shape)) for t in tensors_of(batch))}"

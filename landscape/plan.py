@@ -19,6 +19,7 @@ from landscape.feed import Feed
 from landscape.imports import is_reference
 from landscape.losses import Loss
 from landscape.models import build_model, model_changes
+from landscape.objective import tensors_of
 from landscape.swapping import Change
 from landscape.training import build_optimizer
 
@@ -99,7 +100,7 @@ def plan(
             loaded[key] = load_data(study.data.name, data_dir=data_dir, seed=study.seeds[0], **study.data.options)
         data = loaded[key]
         feed = Feed(data, study, study.seeds[0], torch.device(device if timed else "cpu"))
-        loss = Loss(data, study.loss)
+        loss = Loss(data, study.loss, study.chance_loss)
         passes, seconds, changes = {}, {}, {}
         networks: dict[tuple[str, float], Arm] = {}
         for arm in study.arms:
@@ -138,9 +139,9 @@ def _refuse_twin(study: Study, arm: Arm, twin: Arm) -> None:
 
 def _seconds_per_pass(model: nn.Module, loss_fn: Loss, feed: Feed, budget: float) -> float:
     """Median of a few passes with one thread, as runs have it; the first ones warm up."""
-    device = feed.train[0].device
-    model = model.to(device).train()
     batch = feed.batch(0)
+    device = next(tensors_of(batch)).device
+    model = model.to(device).train()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     times: list[float] = []

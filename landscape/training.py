@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import random
 import resource
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from landscape.cost import cost_in_passes, count_layers
 from landscape.data import load_data
@@ -23,7 +24,7 @@ from landscape.experiment import Run, Spec
 from landscape.feed import Feed, ProbeBatches
 from landscape.losses import Loss
 from landscape.models import build_model
-from landscape.objective import Batches
+from landscape.objective import Batch, Batches, batch_size, mapped
 from landscape.observer import Observer, Scheduled
 from landscape.preserve import preserved
 from landscape.probes import Measurement, build_probe
@@ -97,7 +98,7 @@ def _train(
         seed=run.seed,
         **study.data.options | run.arm.data,
     )
-    loss_fn = Loss(data, study.loss)
+    loss_fn = Loss(data, study.loss, study.chance_loss)
     model = build_model(
         study.model.name,
         norm=run.arm.norm,
@@ -132,8 +133,8 @@ def _train(
         start = time.perf_counter()
         if step % study.evaluate_every == 0:
             rows = [_row("loss", float(loss.detach()), batch="same"), *evaluate(model, loss_fn, feed, full)]
-            if step == 0:
-                rows.append(_row("chance_loss", data.chance_loss))
+            if step == 0 and loss_fn.chance_loss is not None:
+                rows.append(_row("chance_loss", loss_fn.chance_loss))
             progress(Progress(step, study.steps, float(loss.detach()), run.learning_rate))
         observer.step(batch, also=rows)
         probing += time.perf_counter() - start
@@ -197,10 +198,12 @@ def evaluate(model: nn.Module, loss_fn: Loss, feed: Feed, full: Batches, *, fina
     return rows
 
 
-def _test(model: nn.Module, loss_fn: Loss, test: tuple[Tensor, ...]) -> tuple[float, float]:
+def _test(model: nn.Module, loss_fn: Loss, test: Batch) -> tuple[float, float]:
     """Loss and accuracy on examples of the test split, in chunks."""
-    chunks = list(zip(*(torch.split(t, TEST_CHUNK) for t in test), strict=True))
-    weights = [len(chunk[0]) / len(test[0]) for chunk in chunks]
+    count = batch_size(test)
+    places = [slice(start, start + TEST_CHUNK) for start in range(0, count, TEST_CHUNK)]
+    chunks = [mapped(test, operator.itemgetter(place)) for place in places]
+    weights = [batch_size(chunk) / count for chunk in chunks]
     values = [loss_fn.and_accuracy(model, chunk) for chunk in chunks]
     return (
         sum(w * v[0] for w, v in zip(weights, values, strict=True)),
@@ -208,9 +211,7 @@ def _test(model: nn.Module, loss_fn: Loss, test: tuple[Tensor, ...]) -> tuple[fl
     )
 
 
-def average_statistics(
-    model: nn.Module, batches: Batches, run: Callable[[nn.Module, Any], object] = lambda model, part: model(part[0])
-) -> None:
+def average_statistics(model: nn.Module, batches: Batches, run: Callable[[nn.Module, Any], object]) -> None:
     """Re-estimate running statistics as their mean over these batches, and leave the model in eval mode.
 
     With momentum 1 a layer's running statistics are those of its last batch; they are averaged here.

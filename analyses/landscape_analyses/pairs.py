@@ -7,12 +7,14 @@ with the study's first arm) on the measures that the study's probes record.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pandas as pd
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Table, Verdict
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
 from landscape.frames import band, lines, medians, pick, table
+from landscape.overview import overview
 
 SOURCE = "Santurkar et al. 2018 (arXiv 1805.11604), figure 4"
 COUNTER = "Yao et al. 2020 (PyHessian): batch normalization does not necessarily smooth, least in shallow nets."
@@ -127,6 +129,7 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
             shown = () if study is experiment.studies[0] else (_landscape_figure(study, frame, "landscape"),)
             found.append(_landscape(study, frame, title, smooth, shown))
         found.append(_training(study, frame, title, tuple(id for id in ids if id not in smooth)))
+        found += _others(study, frame, title)
     return tuple(found)
 
 
@@ -193,6 +196,20 @@ def _landscape(
                 "rate.",
             ),
         ),
+    )
+
+
+def _others(study: Study, frame: pd.DataFrame, title: str) -> Iterator[Section]:
+    """What further probes measured, drawn; no claim is about it."""
+    rows = _at_primary(study, frame)
+    rows = rows[~rows["probe"].isin(["training", "gradient_path", "curvature"])]
+    if rows.empty:
+        return
+    figures = tuple(replace(figure, name=f"{figure.name}-{study.name}") for figure in overview(rows))
+    yield Section(
+        title=f"Further probes{title}",
+        text=f"Learning rate {study.primary_rate:g}, median over seeds. No claim is decided by these.",
+        figures=figures,
     )
 
 

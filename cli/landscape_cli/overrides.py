@@ -105,6 +105,21 @@ def _set(plain: Plain, text: str) -> None:
         _put(study, keys, typed, text)
 
 
+def option_values(option: str, given: Sequence[str]) -> Plain:
+    """The keyword arguments that ``KEY=VALUE`` words mean; values as TOML writes them.
+
+    >>> option_values("--model-option", ["width=8", "activation=tanh"])
+    {'width': 8, 'activation': 'tanh'}
+    """
+    values: Plain = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip().isidentifier():
+            raise UsageError(f"{option} {text}: write KEY=VALUE, as in {option} width=64")
+        values[key.strip()] = _typed(value.strip(), text, option)
+    return values
+
+
 def _put(table: Plain, keys: list[str], value: Any, text: str) -> None:
     for depth, key in enumerate(keys):
         free = depth > 0 and keys[depth - 1] == "options"
@@ -119,7 +134,7 @@ def _put(table: Plain, keys: list[str], value: Any, text: str) -> None:
         table = inner
 
 
-def _typed(value: str, text: str) -> Any:
+def _typed(value: str, text: str, option: str = "--set") -> Any:
     """A value as TOML reads it; a bare word is a string, so that ``--set model=mlp`` needs no quotes."""
     try:
         found = tomllib.loads(f"value = {value}")
@@ -128,7 +143,9 @@ def _typed(value: str, text: str) -> Any:
     except (tomllib.TOMLDecodeError, RecursionError):
         if value and all(character.isalnum() or character in "-_:./" for character in value):
             return value
-    raise UsageError(f'--set {text}: {value!r} is no TOML value: a number, true, "text", [a, list] or {{a = "table"}}')
+    raise UsageError(
+        f'{option} {text}: {value!r} is no TOML value: a number, true, "text", [a, list] or {{a = "table"}}'
+    )
 
 
 def _label(arm: Plain) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from landscape.calling import target_of
 from landscape.errors import DataError
+from landscape.objective import batch_size, mapped, tensors_of
 
-Split = tuple[Tensor, Tensor]
+#: Any nest of tensors with the samples along their first dimension: (inputs, targets), or a dict, or several inputs.
+Split = Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,14 +27,16 @@ class Dataset:
 
     Attributes:
         name: the source, e.g. "digits".
-        train: inputs (N, *input_shape) and targets: int64 labels (N, ...), or floats (N, ...) in a regression.
+        train: (inputs, targets): inputs (N, *input_shape) and int64 labels (N, ...), or floats (N, ...) in a
+            regression. Or any other nest of tensors whose first dimension is N: a dict, several inputs and a target.
         test: the same for the test split.
-        classes: number of classes C, labels are 0..C-1; None in a regression.
-        input_shape: shape of one input, e.g. (3, 32, 32).
-        output_size: outputs a model needs: C, or the number of values in one target.
+        classes: number of classes C, labels are 0..C-1; None in a regression, and where it is not known.
+        input_shape: shape of one input, e.g. (3, 32, 32); None where there is not one input.
+        output_size: outputs a model needs: C, or the number of values in one target; None where it is not known.
         chance_loss: the loss that no learning reaches: ln C (nats) for C classes; in a regression the mean
             over training samples of the squared L2 norm of the target minus a constant prediction, which each
-            source states (zero for "gaussian-regression", the mean target for a user's function).
+            source states (zero for "gaussian-regression", the mean target for a user's function); None where there
+            is no target to tell it from.
         checksum: SHA-256, in hexadecimal, of the data before scaling and before any ``limit``. Equal data
             gives an equal checksum, whatever file layout it came in.
         note: what a reader of results must know: a checksum that differs, pixels that were JPEGs; else "".
@@ -41,15 +46,15 @@ class Dataset:
     train: Split
     test: Split
     classes: int | None
-    input_shape: tuple[int, ...]
-    output_size: int
-    chance_loss: float
+    input_shape: tuple[int, ...] | None
+    output_size: int | None
+    chance_loss: float | None
     checksum: str
     note: str = ""
 
     def first(self, count: int) -> Split:
-        """Inputs and targets of the first training samples."""
-        return self.train[0][:count], self.train[1][:count]
+        """The first training samples."""
+        return mapped(self.train, lambda tensor: tensor[:count])
 
 
 def make_dataset(
@@ -66,11 +71,11 @@ def make_dataset(
 
     Args:
         name: what it is called in reports.
-        train: inputs and targets of the training split.
-        test: inputs and targets of the test split.
+        train: the training split: inputs and targets, or another nest of tensors.
+        test: the test split.
         classes: number of classes; None for a regression.
         chance_loss: ln C, or the loss of predicting the mean training target, if None.
-        checksum: SHA-256 of all four tensors if empty.
+        checksum: SHA-256 of all tensors if empty.
         note: what a reader of results must know.
 
     Raises:
@@ -80,21 +85,29 @@ def make_dataset(
     >>> make_dataset("two-points", (x, y), (x, y), classes=2).input_shape
     (1,)
     """
-    inputs, targets = train
     validate_splits(name, train, test, classes)
-    if chance_loss is None:
-        chance_loss = math.log(classes) if classes is not None else _mean_predictor_loss(targets)
+    target = target_of(train)
+    values = target if target is not None and target.is_floating_point() else None
+    if chance_loss is None and classes is not None:
+        chance_loss = math.log(classes)
+    elif chance_loss is None and values is not None:
+        chance_loss = _mean_predictor_loss(values)
     return Dataset(
         name=name,
         train=train,
         test=test,
         classes=classes,
-        input_shape=tuple(inputs.shape[1:]),
-        output_size=classes if classes is not None else targets[0].numel(),
+        input_shape=tuple(train[0].shape[1:]) if is_pair(train) else None,
+        output_size=classes if values is None else values[0].numel(),
         chance_loss=chance_loss,
-        checksum=checksum or sha256_of(_array(t) for t in (*train, *test)),
+        checksum=checksum or sha256_of(_arrays((train, test))),
         note=note,
     )
+
+
+def is_pair(split: Split) -> bool:
+    """Whether a split is (inputs, targets)."""
+    return isinstance(split, tuple) and len(split) == 2 and all(isinstance(part, Tensor) for part in split)
 
 
 def validate_splits(name: str, train: Split, test: Split, classes: int | None) -> None:
@@ -104,34 +117,65 @@ def validate_splits(name: str, train: Split, test: Split, classes: int | None) -
         DataError: a split is empty, its lengths differ, inputs or targets are not finite or of an unusable
             type, labels lie outside 0..classes-1, or the splits' shapes differ. The message names the split.
     """
-    for where, (inputs, targets) in (("train", train), ("test", test)):
-        at = f"data {name!r}, {where} split"
-        for what, tensor in (("inputs", inputs), ("targets", targets)):
-            if not isinstance(tensor, Tensor):
-                raise DataError(f"{at}: {what} are {type(tensor).__name__}, not a tensor")
+    named = {where: dict(_named(split)) for where, split in (("train", train), ("test", test))}
+    for where, split in (("train", train), ("test", test)):
+        at, target = f"data {name!r}, {where} split", target_of(split)
+        if not named[where]:
+            raise DataError(f"{at}: it holds no tensor")
+        for what, tensor in named[where].items():
             if tensor.device.type != "cpu":
                 raise DataError(f"{at}: {what} are on {tensor.device}; return CPU tensors, each run moves them itself")
             if tensor.ndim == 0 or tensor.numel() == 0:
                 raise DataError(f"{at}: {what} are empty, shape {tuple(tensor.shape)}")
-        if len(inputs) != len(targets):
-            raise DataError(f"{at}: {len(inputs)} inputs but {len(targets)} targets; they must be of equal length")
-        _validate_inputs(at, inputs)
-        _validate_targets(at, targets, classes)
-    for what, a, b in (("inputs", train[0], test[0]), ("targets", train[1], test[1])):
-        if a.shape[1:] != b.shape[1:] or a.dtype != b.dtype:
+            if len(tensor) != batch_size(split):
+                first = next(iter(named[where]))
+                raise DataError(
+                    f"{at}: {batch_size(split)} {first} but {len(tensor)} {what}; they must be of equal length"
+                )
+            if tensor is not target:
+                _validate_inputs(at, what, tensor)
+            elif classes is not None or isinstance(split, tuple):
+                _validate_targets(at, tensor, classes)
+    _validate_alike(name, named["train"], named["test"], shapes=is_pair(train))
+
+
+def _named(nest: Split, at: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a split with what an error calls it."""
+    if is_pair(nest) and not at:
+        yield from zip(("inputs", "targets"), nest, strict=True)
+    elif isinstance(nest, Mapping):
+        for key, value in nest.items():
+            yield from _named(value, f"{at}[{key!r}]")
+    elif isinstance(nest, tuple):
+        for number, value in enumerate(nest):
+            yield from _named(value, f"{at}[{number}]")
+    else:
+        yield from ((f"entries {at}" if at else "inputs", tensor) for tensor in tensors_of(nest))
+
+
+def _validate_alike(name: str, train: dict[str, Tensor], test: dict[str, Tensor], *, shapes: bool) -> None:
+    if list(train) != list(test):
+        raise DataError(
+            f"data {name!r}: the splits differ: train holds {', '.join(train)}, test {', '.join(test)}; it must be "
+            "(train, test), each of them alike: (x, y), or a dict, or several inputs and a target"
+        )
+    for what, a in train.items():
+        b = test[what]
+        # Sequences may be padded to another length in each split.
+        if a.dtype != b.dtype or a.ndim != b.ndim or (shapes and a.shape[1:] != b.shape[1:]):
             raise DataError(
                 f"data {name!r}: {what} differ between the splits: train {tuple(a.shape[1:])} {a.dtype}, "
-                f"test {tuple(b.shape[1:])} {b.dtype}"
+                f"test {tuple(b.shape[1:])} {b.dtype}; it must be (train, test), each of them alike"
             )
 
 
-def _validate_inputs(at: str, inputs: Tensor) -> None:
+def _validate_inputs(at: str, what: str, inputs: Tensor) -> None:
     if inputs.is_floating_point():
         if not _finite(inputs):
-            raise DataError(f"{at}: inputs hold NaN or infinite values; clean or drop these samples")
-    elif inputs.dtype not in (torch.int32, torch.int64):
+            raise DataError(f"{at}: {what} hold NaN or infinite values; clean or drop these samples")
+    elif inputs.dtype not in (torch.int32, torch.int64, torch.bool):
         raise DataError(
-            f"{at}: inputs are {inputs.dtype}; return floats (for pixels e.g. x / 255), or int64 for token indices"
+            f"{at}: {what} are {inputs.dtype}; return floats (for pixels e.g. x / 255), or int64 for token indices"
         )
 
 
@@ -167,8 +211,21 @@ def _array(tensor: Tensor) -> npt.NDArray[Any]:
     return (plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain).numpy()
 
 
+def _arrays(nest: Split) -> Iterator[npt.NDArray[Any]]:
+    """The arrays of a nest for a checksum, each entry of a mapping after its name."""
+    if isinstance(nest, Mapping):
+        for key, value in nest.items():
+            yield np.frombuffer(str(key).encode(), np.uint8)
+            yield from _arrays(value)
+    elif isinstance(nest, tuple):
+        for value in nest:
+            yield from _arrays(value)
+    else:
+        yield from map(_array, tensors_of(nest))
+
+
 def _mean_predictor_loss(targets: Tensor) -> float:
-    flat = targets.double().flatten(1)
+    flat = targets.double().reshape(len(targets), -1)
     return float((flat - flat.mean(0)).square().sum(1).mean())
 
 

@@ -26,5 +26,5 @@ def digit_rows(*, limit: int | None = None, test_limit: int | None = None) -> Da
         name="digit-rows",
         train=(images.train[0].squeeze(1), images.train[1]),
         test=(images.test[0].squeeze(1), images.test[1]),
-        input_shape=images.input_shape[1:],
+        input_shape=tuple(images.train[0].shape[2:]),
     )

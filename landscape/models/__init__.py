@@ -70,8 +70,8 @@ def build_model(
     *,
     norm: str = "none",
     seed: int = 0,
-    input_shape: Sequence[int],
-    output_size: int,
+    input_shape: Sequence[int] | None,
+    output_size: int | None,
     example: Example = None,
     **options: Any,
 ) -> nn.Module:
@@ -87,8 +87,8 @@ def build_model(
             no ``norm``, what it returns gets the normalization by ``normalized``, "none" included.
         norm: a normalization's name.
         seed: of the initial weights.
-        input_shape: shape of one sample, without the batch.
-        output_size: number of outputs.
+        input_shape: shape of one input, without the batch; None where there is not one input.
+        output_size: number of outputs; None where it is not known.
         example: what the user's network can be called with, for ``normalized``.
         **options: the network's own options.
 
@@ -100,8 +100,7 @@ def build_model(
     >>> [name for name, _ in network.named_children()], [name for name, _ in network.fc1.named_children()]
     (['flatten', 'fc1', 'fc2'], ['linear', 'norm', 'activation'])
     """
-    given = {"norm": norm, "seed": seed, "input_shape": tuple(input_shape), "output_size": output_size}
-    model, takes_norm = _built(name, given, options)
+    model, takes_norm = _built(name, _given(norm, seed, input_shape, output_size), options)
     return model if takes_norm else normalized(model, norm, example=example)
 
 
@@ -110,8 +109,8 @@ def model_changes(
     *,
     norm: str = "none",
     seed: int = 0,
-    input_shape: Sequence[int],
-    output_size: int,
+    input_shape: Sequence[int] | None,
+    output_size: int | None,
     example: Example = None,
     **options: Any,
 ) -> tuple[Change, ...]:
@@ -121,17 +120,23 @@ def model_changes(
         name: as in ``build_model``, like all the others.
         norm: a normalization's name.
         seed: of the initial weights.
-        input_shape: shape of one sample, without the batch.
-        output_size: number of outputs.
+        input_shape: as in ``build_model``.
+        output_size: as in ``build_model``.
         example: what the user's network can be called with.
         **options: the network's own options.
 
     Raises:
         UsageError: as ``build_model``.
     """
-    given = {"norm": norm, "seed": seed, "input_shape": tuple(input_shape), "output_size": output_size}
-    model, takes_norm = _built(name, given, options)
+    model, takes_norm = _built(name, _given(norm, seed, input_shape, output_size), options)
     return () if takes_norm else normalization_plan(model, norm, example=example)
+
+
+def _given(norm: str, seed: int, input_shape: Sequence[int] | None, output_size: int | None) -> dict[str, Any]:
+    """What a function that builds a network is told, if it asks: what is known of it."""
+    shape = None if input_shape is None else tuple(input_shape)
+    known = {"norm": norm, "seed": seed, "input_shape": shape, "output_size": output_size}
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def _built(name: str, given: dict[str, Any], options: dict[str, Any]) -> tuple[nn.Module, bool]:
@@ -167,6 +172,10 @@ def _arguments(name: str, build: Callable[..., Any], given: dict[str, Any], opti
     accepted = [p.name for p in signature if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     own = [key for key in accepted if key not in given]
     required = [p.name for p in signature if p.name in own and p.default is p.empty and p.name not in options]
+    if unknown := [key for key in required if key in ("input_shape", "output_size")]:
+        raise UsageError(
+            f"model {name!r} needs {unknown[0]}, which this data does not tell: it does where a split is (x, y)"
+        )
     if required:
         raise UsageError(f"model {name!r} needs the option {required[0]!r}, which was not given")
     for key in options:

@@ -16,7 +16,8 @@ from landscape.statistics.rule import FEWEST_SEEDS, MATERIAL
 from landscape.statistics.runs import RunData, RunKey, rate_key
 
 SIZE_FLAG = "the size is set by the learning rate"
-PLATEAU_FLAG = "untrained steps not looked for: full loss or chance loss was not recorded"
+PLATEAU_FLAG = "untrained steps not looked for: no full loss was recorded from the first step on"
+CHANCE_FLAG = "the loss of guessing is not known: a run counts as trained where its loss is below .95 of its first"
 LIMIT_FLAG = "step-size limit not checked: no curvature, and fewer than 3 learning rates"
 
 Pair = tuple[RunData, RunData | None]
@@ -63,7 +64,8 @@ def compare(
     for layer, by_seed in values.items():
         on_plateau = [seed for seed, value in by_seed.items() if value.state == "untrained"]
         if len(by_seed) - len(on_plateau) - _count(by_seed, "missing") < FEWEST_SEEDS:
-            reason = f"an arm's full loss stays above .95 of its chance loss in seeds {_listed(on_plateau)}"
+            above = "the chance loss" if _all(pairs, "chance_known") else "its first value (chance is not known)"
+            reason = f"an arm's full loss stays above .95 of {above} in seeds {_listed(on_plateau)}"
             return Comparison(*rates, "untrained", f"{reason}{_in_layer(layer)}{left_out}")
     return _decided(claim, study, compared, rates, runs, pairs, values, left_out)
 
@@ -86,7 +88,8 @@ def _decided(
     for state, why in (("untrained", "untrained"), ("missing", "no measurement in the window")):
         dropped = {seed for by_seed in values.values() for seed, v in by_seed.items() if v.state == state}
         reason += _note(dropped, f"left out: {why}")
-    flags = [] if all(_plateau_known(pair) for pair in pairs.values()) else [PLATEAU_FLAG]
+    flags = [] if _all(pairs, "chance_known") else [CHANCE_FLAG]
+    flags = flags if _all(pairs, "plateau_known") else [PLATEAU_FLAG]
     if claim.landscape:
         spans = {seed: value.span for seed, value in used.items() if value.span is not None}
         limits = [
@@ -170,8 +173,9 @@ def _count(by_seed: Mapping[int, SeedValue], state: str) -> int:
     return sum(value.state == state for value in by_seed.values())
 
 
-def _plateau_known(pair: Pair) -> bool:
-    return all(run.plateau_known for run in pair if run is not None)
+def _all(pairs: Mapping[int, Pair], known: str) -> bool:
+    """Whether every run knows it."""
+    return all(getattr(run, known) for pair in pairs.values() for run in pair if run is not None)
 
 
 def _absence(claim: Claim, layer: str, present: int, pairs: Mapping[int, Pair]) -> str:

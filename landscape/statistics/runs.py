@@ -64,9 +64,22 @@ class RunData:
 
     @cached_property
     def threshold(self) -> float | None:
-        """.95 of the loss of guessing: ln C, or the loss of the mean predictor. None if not recorded."""
-        chance = self.training("chance_loss")
-        return None if chance is None else PLATEAU * float(chance.values[0])
+        """.95 of the loss of guessing: ln C, or the loss of the mean predictor. None if there is nothing to go by.
+
+        Where that loss is not known (a loss of the user's own), .95 of the run's own loss before it was trained: a
+        network that never left its first loss is as flat as one that never left the loss of guessing.
+        """
+        chance, loss = self.training("chance_loss"), self.training("full_loss")
+        if chance is not None:
+            return PLATEAU * float(chance.values[0])
+        if loss is None or loss.steps[0] != 0 or not 0 < loss.values[0] < float("inf"):
+            return None
+        return PLATEAU * float(loss.values[0])
+
+    @property
+    def chance_known(self) -> bool:
+        """Whether the loss of guessing was recorded."""
+        return self.training("chance_loss") is not None
 
     @cached_property
     def fitted_loss(self) -> Series | None:
@@ -100,14 +113,14 @@ class RunData:
 
     @property
     def plateau_known(self) -> bool:
-        """Whether full loss and chance loss are there to tell a trained network from an untrained one."""
+        """Whether a trained network can be told from an untrained one."""
         return self.threshold is not None and self.training("full_loss") is not None
 
     def trained(self, steps: Steps) -> npt.NDArray[np.bool_]:
         """Whether the run is off the plateau at each step, by the last full loss at or before it.
 
-        From divergence on, and before the first full loss, it is not. All True where the run recorded
-        no full loss or no chance loss, so that nothing can be said.
+        From divergence on, and before the first full loss, it is not. All True where there is no threshold,
+        so that nothing can be said.
         """
         loss, threshold = self.training("full_loss"), self.threshold
         off = np.ones(len(steps), dtype=np.bool_)

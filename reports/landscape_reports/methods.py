@@ -24,7 +24,11 @@ RULE = (
     ("fails", "an upper end lies below the boundary, by step or at matched loss."),
     ("undecided", "neither."),
     ("not measured", "fewer than three seeds have every number."),
-    ("untrained", "no step is left at which the full loss of both arms is below 95 % of the loss of chance."),
+    (
+        "untrained",
+        "no step is left at which the full loss of both arms is below 95 % of the loss of chance; where that is not "
+        "known (a loss of one's own), below 95 % of each run's own loss before training.",
+    ),
     (
         "confounded",
         "the step size, not the landscape, sets a measure of smoothness in both arms, or in the smoother one only.",

@@ -139,6 +139,88 @@ def test_from_a_folder_of_ones_own_to_a_pdf(mine: Path, command: Call) -> None:
     assert again.exit_code == 0, again.output
 
 
+BERT = """
+from transformers import BertConfig, BertForSequenceClassification
+
+def build(layers):
+    sizes = {"vocab_size": 32, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
+    return BertForSequenceClassification(
+        BertConfig(num_hidden_layers=layers, max_position_embeddings=8, num_labels=2, **sizes)
+    )
+"""
+GPT2 = """
+from transformers import GPT2Config, GPT2LMHeadModel
+
+def build():
+    return GPT2LMHeadModel(GPT2Config(vocab_size=32, n_positions=8, n_embd=16, n_layer=1, n_head=2))
+"""
+TEXTS = """
+import torch
+
+def load(samples=96):
+    ids = torch.randint(1, 32, (samples, 6), generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": (ids[:, 0] > 15).long()}
+    return {"train": {k: v[32:] for k, v in batch.items()}, "test": {k: v[:32] for k, v in batch.items()}}
+
+def next_words():
+    return {split: batch | {"labels": batch["input_ids"]} for split, batch in load().items()}
+"""
+
+
+def test_a_public_transformer_on_dictionaries_to_a_pdf(mine: Path, command: Call) -> None:
+    Path("bert.py").write_text(BERT)
+    Path("texts.py").write_text(TEXTS)
+    words = ["--norm", "rms", "--optimizer", "adamw", "--lr", "0.01", "--seeds", "3", "--steps", "4"]
+    words += ["--batch-size", "32", "--model-option", "layers=1", "--data-option", "samples=96"]
+    result = command("compare", "bert.py:build", "--data", "texts.py:load", *words, "--workers", 0)
+    assert result.exit_code == 0, result.output
+    assert "note: none: 3 removed" in result.stderr
+    folder = Folder.read("runs/compare-bert-build")
+    (study,) = folder.experiment.studies
+    assert (study.optimizer.name, study.model.options, study.data.options) == ("adamw", {"layers": 1}, {"samples": 96})
+    text = " ".join("".join(page.extract_text() for page in PdfReader(folder.path / "report.pdf").pages).split())
+    assert "the loss of guessing is not known" in text
+    assert {"rms-acc", "rms-beta"} <= {
+        v["id"] for v in json.loads((folder.path / "report.json").read_text())["verdicts"]
+    }
+    assert folder.manifest["commands"] == [
+        "landscape compare bert.py:build --data texts.py:load --model-option layers=1 --data-option samples=96 "
+        "--norm rms --lr 0.01 --seeds 3 --steps 4 --optimizer adamw --batch-size 32"
+    ]
+    frame = folder.frame()
+    # The first loss on the test split is what transformers itself computes at these weights.
+    model = build_model("bert.py:build", norm="none", input_shape=None, output_size=None, layers=1).eval()
+    names: dict[str, object] = {}
+    exec(TEXTS, names)
+    with torch.no_grad():
+        theirs = model(**names["load"]()["test"])
+    first = frame.query("step == 0 and arm == 'none' and seed == 0").set_index("quantity")["value"]
+    assert first["test_loss"] == pytest.approx(theirs.loss.item(), rel=1e-5)
+    same = theirs.logits.argmax(1) == names["load"]()["test"]["labels"]
+    assert first["test_accuracy"] == pytest.approx(same.float().mean().item())
+    again = landscape.compare(
+        "bert.py:build",
+        "texts.py:load",
+        norms=["rms"],
+        optimizer="adamw",
+        lr=0.01,
+        steps=4,
+        seeds=1,
+        batch_size=32,
+        model_options={"layers": 1},
+    )
+    assert again.frame().equals(frame[frame["seed"] == 0].reset_index(drop=True))
+
+
+def test_a_public_language_model_has_its_own_loss_and_no_accuracy(mine: Path) -> None:
+    Path("gpt2.py").write_text(GPT2)
+    Path("texts.py").write_text(TEXTS)
+    done = compared("gpt2.py:build", "texts.py:next_words", norms=["rms"], batch_size=32)
+    assert not done.failed
+    assert not {"chance_loss", "test_accuracy"} & set(done.frame()["quantity"])
+    assert "rms-acc" not in {verdict.claim.id for verdict in done.verdicts}
+
+
 def test_the_arms_of_a_seed_start_from_the_same_weights(mine: Path) -> None:
     settings = {"input_shape": (4,), "output_size": 3, "seed": 5}
     plain = build_model("models:build", norm="none", **settings).state_dict()
@@ -211,6 +293,12 @@ def test_a_regression_claims_nothing_of_accuracy(mine: Path, tmp_path: Path) -> 
         (["models:build", "--data", "landscape.py:load", "--steps", "0"], 2, "steps: must be 1 or more, not 0"),
         (["models:build", "--data", "landscape.py:load", "--seeds", "0"], 2, "--seeds 0: give 1 or more"),
         (["models:build", "--data", "landscape.py:load", "--batch-size", "999"], 2, "999 with 64 training examples"),
+        (["models:build", "--data", "landscape.py:load", "--model-option", "wide=3"], 2, "has no option 'wide'"),
+        (["models:build", "--data", "landscape.py:load", "--model-option", "wide"], 2, "write KEY=VALUE, as in"),
+        (["models:build", "--data", "landscape.py:load", "--data-option", "rows=3"], 2, "its options: samples"),
+        (["models:build", "--data", "landscape.py:load", "--data-option", "samples=?"], 2, "'?' is no TOML value"),
+        (["models:build", "--data", "landscape.py:load", "--optimizer", "sdg"], 2, "did you mean 'sgd'"),
+        (["models:build", "--data", "landscape.py:load", "--probe", "curvatur"], 2, "did you mean 'curvature'"),
         (["models:build"], 2, "Missing option '--data'"),
     ],
 )

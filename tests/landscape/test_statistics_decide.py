@@ -17,7 +17,7 @@ from landscape.analysis import Claim, Measure
 from landscape.errors import UsageError
 from landscape.experiment import Arm, Experiment, Spec, Study
 from landscape.statistics import Decision, best_rates, decide, decide_claims, expected_false_holds, interval
-from landscape.statistics.compare import LIMIT_FLAG, PLATEAU_FLAG, SIZE_FLAG
+from landscape.statistics.compare import CHANCE_FLAG, LIMIT_FLAG, PLATEAU_FLAG, SIZE_FLAG
 from landscape.statistics.layers import joined
 
 INF = float("inf")
@@ -196,11 +196,28 @@ def test_untrained_steps_are_excluded_by_the_last_full_loss_at_or_before_them() 
     assert list(found.seeds.values()) == pytest.approx([4.5] * 5)
 
 
-def test_without_a_chance_loss_nothing_is_excluded_and_the_flag_says_so() -> None:
+def test_without_a_chance_loss_the_first_loss_stands_in_for_it_and_the_flag_says_so() -> None:
     frame = pairs(constant(20.0), flat(2.0), loss=flat(CHANCE))
-    found = decide(CLAIM, experiment(), frame[frame["quantity"] != "chance_loss"]).equal
+    frame = frame[frame["quantity"] != "chance_loss"]
+    never = decide(CLAIM, experiment(), frame).equal
+    assert never.verdict == "untrained"
+    assert "stays above .95 of its first value (chance is not known)" in never.reason
+    # A loss that halves after the first step, far above any chance, has left its plateau.
+    full = (frame["quantity"] == "full_loss") & (frame["step"] > 0)
+    halved = decide(CLAIM, experiment(), frame.assign(value=frame["value"].where(~full, 50 * CHANCE))).equal
+    assert halved.verdict == "untrained"
+    first = (frame["quantity"] == "full_loss") & (frame["step"] == 0)
+    fallen = decide(CLAIM, experiment(), frame.assign(value=frame["value"].where(~first, 2 * CHANCE))).equal
+    assert fallen.verdict == "holds"
+    assert CHANCE_FLAG in fallen.flags
+
+
+def test_without_a_full_loss_nothing_is_excluded_and_the_flag_says_so() -> None:
+    frame = pairs(constant(20.0), flat(2.0), loss=flat(CHANCE))
+    late = (frame["quantity"] == "full_loss") & (frame["step"] == 0)
+    found = decide(CLAIM, experiment(), frame[(frame["quantity"] != "chance_loss") & ~late]).equal
     assert found.verdict == "holds"
-    assert PLATEAU_FLAG in found.flags
+    assert found.flags[0] == PLATEAU_FLAG
 
 
 # ---- Windows, steps, seeds, layers

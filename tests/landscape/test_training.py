@@ -127,7 +127,7 @@ def test_reestimated_statistics_are_the_mean_over_batches():
 
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
     batches = [(torch.randn(20, 3) + k,) for k in range(3)]
-    average_statistics(model, Batches(batches))
+    average_statistics(model, Batches(batches), lambda net, part: net(part[0]))
     expected = torch.stack([b[0].mean(0) for b in batches]).mean(0)
     torch.testing.assert_close(model[0].running_mean, expected)
     variance = torch.stack([b[0].var(0) for b in batches]).mean(0)

@@ -1,0 +1,289 @@
+"""``landscape.compare`` on models and data of every form: one network gives the same numbers however it is called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset, random_split
+
+import landscape
+from landscape import DataError, UsageError
+from landscape.data import make_dataset
+from landscape.experiment import ProbeSpec, Spec
+
+A, B = (torch.randn(96, n, generator=torch.Generator().manual_seed(n)) for n in (4, 3))
+Y = (A[:, 0] + B[:, 0] > 0).long() + (A[:, 1] > 0).long()
+
+
+@dataclass
+class Output:
+    loss: Tensor
+    logits: Tensor
+
+
+class Pair(NamedTuple):
+    a: Tensor
+    b: Tensor
+    y: Tensor
+
+
+class Joined(nn.Module):
+    """One input and a target: the simple case, whose numbers all others have to give."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(4, width), nn.Linear(3, width), nn.Linear(width, 3)
+
+    def scores(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.a(a) + self.b(b)))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.scores(x[:, :4], x[:, 4:])
+
+
+class Two(Joined):
+    def forward(self, a: Tensor, b: Tensor) -> Any:
+        return self.scores(a, b)
+
+
+class Logits(Joined):
+    def forward(self, a: Tensor, b: Tensor) -> Any:
+        return {"logits": self.scores(a, b)}
+
+
+class LossBehind(Joined):
+    def forward(self, a: Tensor, b: Tensor, targets: Tensor | None = None) -> Any:
+        scores = self.scores(a, b)
+        return scores, None if targets is None else F.cross_entropy(scores, targets)
+
+
+class Dataclass(Joined):
+    def forward(self, a: Tensor, b: Tensor, label: Tensor) -> Any:
+        scores = self.scores(a, b)
+        return Output(F.cross_entropy(scores, label), scores)
+
+
+class Mapping(Joined):
+    def forward(self, **batch: Tensor) -> Any:
+        scores = self.scores(batch["a"], batch["b"])
+        return {"loss": F.cross_entropy(scores, batch["label"]), "logits": scores}
+
+
+class Keeps(Joined):
+    """It may be given a flag that is no target."""
+
+    def forward(self, a: Tensor, b: Tensor, flag: bool = True) -> Any:
+        assert flag is True
+        return self.scores(a, b)
+
+
+def splits(form: Callable[[slice], Any]) -> tuple[Any, Any]:
+    return form(slice(32, None)), form(slice(32))
+
+
+def joined(s: slice) -> Any:
+    return torch.cat([A[s], B[s]], 1), Y[s]
+
+
+def several(s: slice) -> Any:
+    return A[s], B[s], Y[s]
+
+
+def named(s: slice) -> Any:
+    return {"a": A[s], "b": B[s], "label": Y[s]}
+
+
+def arrays(s: slice) -> Any:
+    return {"a": A[s].double().numpy(), "b": B[s].numpy(), "label": Y[s].numpy()}
+
+
+def samples(s: slice) -> Any:
+    return [{"a": a.tolist(), "b": b, "label": int(y)} for a, b, y in zip(A[s], B[s], Y[s], strict=True)]
+
+
+def compared(model: Any, data: Any, **options: Any) -> landscape.Compared:
+    return landscape.compare(model, data, **{"steps": 3, "seeds": 1, "norms": ["weight"], "batch_size": 32} | options)
+
+
+@pytest.fixture(scope="module")
+def simple() -> Any:
+    return compared(Joined, splits(joined)).frame()
+
+
+@pytest.mark.parametrize(
+    ("model", "form", "standard"),
+    [
+        (Two, several, True),
+        (Two, named, True),
+        (Two, lambda s: Pair(A[s], B[s], Y[s]), True),
+        (Two, lambda s: [A[s], B[s].numpy(), Y[s].int()], True),
+        (Two, lambda s: TensorDataset(A[s], B[s], Y[s]), True),
+        (Keeps, several, True),
+        (Logits, samples, True),
+        (LossBehind, several, False),
+        (Dataclass, several, False),
+        (Dataclass, arrays, False),
+        (Mapping, named, False),
+    ],
+)
+def test_one_network_has_the_same_numbers_however_it_is_called(simple: Any, model: Any, form: Any, standard: bool):
+    frame = compared(model, splits(form)).frame()
+    chance = frame["quantity"] == "chance_loss"
+    assert chance.any() == standard
+    if standard:
+        assert set(frame[chance]["value"]) == {math.log(3)}
+    theirs = simple[simple["quantity"] != "chance_loss"].reset_index(drop=True)
+    frame = frame[~chance].reset_index(drop=True)
+    assert frame.drop(columns="value").equals(theirs.drop(columns="value"))
+    assert frame["value"].to_numpy() == pytest.approx(theirs["value"].to_numpy(), rel=1e-4, abs=1e-6, nan_ok=True)
+    assert {"train_accuracy", "test_accuracy"} <= set(frame["quantity"])
+
+
+def test_two_splits_may_be_named_or_subsets_of_one_data_set() -> None:
+    both = compared(Two, {"train": several(slice(32, None)), "validation": several(slice(32))}).frame()
+    assert both.equals(compared(Two, lambda: splits(several)).frame())
+    drawn = random_split(TensorDataset(A, B, Y), [64, 32], generator=torch.Generator().manual_seed(0))
+    frame = compared(Two, drawn).frame().query("step == 0 and quantity == 'test_loss' and arm == 'none'")
+    assert len(frame) == 1
+
+
+def test_several_inputs_without_a_target_have_the_models_loss_or_ones_own() -> None:
+    def far(model: nn.Module, batch: Any) -> Tensor:
+        return model(*batch).square().mean()
+
+    class Alone(Two):
+        def forward(self, a: Tensor, b: Tensor) -> Any:
+            return self.scores(a, b).square().mean()
+
+    own = compared(Two, splits(lambda s: (A[s], B[s])), loss_fn=far)
+    inside = compared(Alone, splits(lambda s: {"a": A[s], "b": B[s]}))
+    quantities = set(own.frame()["quantity"])
+    assert own.frame()["value"].equals(inside.frame()["value"])
+    assert not {"chance_loss", "test_accuracy", "train_accuracy"} & quantities
+    assert {verdict.claim.id for verdict in own.verdicts} == {
+        f"weight-{name}" for name in ("range", "pred", "beta", "beta-inv", "loss")
+    }
+    said = compared(Two, splits(lambda s: (A[s], B[s])), loss_fn=far, chance_loss=0.25).frame()
+    assert set(said.query("quantity == 'chance_loss'")["value"]) == {0.25}
+
+
+def test_a_loss_of_ones_own_for_pairs_says_nothing_of_chance(simple: Any) -> None:
+    def halved(model: nn.Module, batch: Any) -> Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1]) / 2
+
+    frame = compared(Joined, splits(joined), loss_fn=halved).frame()
+    assert "chance_loss" not in set(frame["quantity"])
+    pick = "quantity == 'full_loss' and step == 0 and arm == 'none'"
+    assert frame.query(pick)["value"].item() == pytest.approx(simple.query(pick)["value"].item() / 2, rel=1e-6)
+
+
+def test_options_reach_the_model_the_data_the_optimizer_and_the_study(tmp_path: Any) -> None:
+    seen: dict[str, Any] = {}
+
+    def load(rows: int, data_dir: Any) -> Any:
+        seen.update(rows=rows, data_dir=data_dir)
+        return splits(lambda s: tuple(part[:rows] for part in several(s)))
+
+    done = compared(
+        Two,
+        load,
+        batch_size=None,
+        model_options={"width": 5},
+        data_options={"rows": 20},
+        data_dir=tmp_path,
+        optimizer=Spec("adam", {"betas": (0.5, 0.9)}),
+        probes=["hessian_trace", ProbeSpec("updates", every=1)],
+        fields={"evaluate_every": 2},
+        seeds=3,
+    )
+    (study,) = done.folder.experiment.studies
+    assert seen == {"rows": 20, "data_dir": tmp_path}
+    assert (study.batch_size, study.evaluate_every, study.model.options) == (20, 2, {"width": 5})
+    frame = done.frame()
+    assert {"hessian_trace", "updates", "gradient_path", "curvature"} <= set(frame["probe"])
+    assert set(frame.query("quantity == 'full_loss'")["step"]) == {0, 2, 3}
+    assert done.report(tmp_path / "mine.pdf").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        (Two, (A, Y), r"differ between the splits.*it must be \(train, test\)"),
+        (
+            Two,
+            (several(slice(9)), named(slice(9))),
+            r"the splits differ: train holds entries \[0\].*test entries \['a'\]",
+        ),
+        (Two, {"a": A, "label": Y}, r"returned a dict.*\(train, test\), each of them \(x, y\), a dict of tensors"),
+        (Two, splits(lambda s: DataLoader(TensorDataset(A[s], Y[s]))), "is a DataLoader: give its dataset"),
+        (
+            Two,
+            splits(lambda s: {"a": A[s], "b": B[s][:5], "label": Y[s]}),
+            r"but 5 entries \['b'\]; they must be of eq",
+        ),
+        (Two, splits(lambda s: {"a": A[s] / 0, "b": B[s], "label": Y[s]}), r"entries \['a'\] hold NaN or infinite"),
+        (Two, splits(lambda s: {"a": A[s], "text": ["a"] * len(A[s])}), "entry 'text' are a list .* neither a tensor"),
+        (Two, splits(lambda s: [{"a": [1.0] * n} for n in (1, 2)]), "can't be stacked.*pad sequences to one length"),
+        (Two, splits(lambda s: [{"a": A[0]}, {"b": A[0]}]), "samples have different entries"),
+        (Two, splits(lambda s: []), "inputs are empty, a list of length 0"),
+        (Two, splits(lambda s: {}), "it holds no tensor"),
+    ],
+)
+def test_data_that_can_not_be_trained_on_is_named(model: Any, data: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        compared(model, data)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        (Two, splits(lambda s: (A[s], B[s])), "was given the target too, and returned a Tensor without a loss"),
+        (Two, splits(lambda s: {"a": A[s], "b": B[s]}), "the whole batch, which has no target, and returned a Tensor"),
+        (Joined, splits(named), r"can't take a \(2, 4\), b \(2, 3\), label \(2,\).*unexpected keyword argument 'a'"),
+        (lambda input_shape: Two(), splits(named), "needs input_shape, which this data does not tell"),
+        ("mlp", splits(named), "model 'mlp' needs input_shape, which this data does not tell"),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 3), nn.Flatten(0)),
+            splits(lambda s: (A[s], A[s][:, 0])),
+            r"outputs of shape \(6,\) for targets of shape \(2, 1\)",
+        ),
+    ],
+)
+def test_a_model_that_does_not_fit_the_batch_is_named(model: Any, data: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        compared(model, data)
+
+
+def test_a_data_set_of_ones_own_may_hold_any_nest_and_say_its_chance() -> None:
+    data = make_dataset("mine", named(slice(32, None)), named(slice(32)), classes=3, chance_loss=1.0)
+    assert (data.input_shape, data.output_size, data.classes) == (None, 3, 3)
+    assert set(compared(Two, data).frame().query("quantity == 'chance_loss'")["value"]) == {1.0}
+    other = make_dataset("mine", *splits(lambda s: {"b": A[s], "a": B[s], "label": Y[s]}), classes=3)
+    same = make_dataset("mine", *splits(lambda s: {"a": A[s], "b": B[s], "label": Y[s]}), classes=3)
+    assert data.checksum == same.checksum != other.checksum
+
+
+def test_token_labels_are_no_classes_and_sequences_may_be_padded_to_another_length() -> None:
+    def tokens(count: int, length: int) -> dict[str, Tensor]:
+        ids = torch.randint(1, 9, (count, length), generator=torch.Generator().manual_seed(0))
+        return {"input_ids": ids, "labels": ids.masked_fill(ids == 3, -100)}
+
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.head = nn.Embedding(9, 6), nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 9))
+
+        def forward(self, input_ids: Tensor, labels: Tensor) -> Any:
+            logits = self.head(self.inner(input_ids))
+            return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()), logits
+
+    done = compared(Words, (tokens(48, 6), tokens(32, 7)), norms=["layer"])
+    assert not done.failed
+    assert not {"chance_loss", "test_accuracy"} & set(done.frame()["quantity"])
