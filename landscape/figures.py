@@ -15,7 +15,7 @@ from landscape.experiment import Study
 from landscape.frames import last_step, pick, table
 from landscape.statistics import interval
 
-INTERVAL = "Mean and 95 % t interval over seeds; on a logarithmic axis both of the logarithm."
+INTERVAL = "Mean and 95 % t interval over seeds{logs}."
 OVER_SEEDS = "Median over {n} seeds; the band runs from the smallest to the largest."
 
 
@@ -205,6 +205,7 @@ def dots(
         caption: what is special.
         alt: the figure in words.
     """
+    logs = "; on a logarithmic axis both of the logarithm" if any(panel.log for panel in panels) else ""
     rows = []
     for panel in panels:
         chosen = pick(frame, study=study.name, **panel.rows)
@@ -218,7 +219,7 @@ def dots(
         kind="bars",
         frame=pd.DataFrame(rows, columns=["panel", "category", "value", "low", "high", "arm"]),
         title=title,
-        caption=" ".join(part for part in (caption, INTERVAL) if part),
+        caption=" ".join(part for part in (caption, INTERVAL.format(logs=logs)) if part),
         alt=alt or f"Dots with intervals, one row per arm: {', '.join(panel.title for panel in panels)}.",
         options={
             "panels": [panel.title for panel in panels],
@@ -251,12 +252,14 @@ def at_end(name: str, title: str, study: Study, frame: pd.DataFrame, columns: Ma
         title: its title.
         study: whose runs.
         frame: the long table.
-        columns: header -> columns of the long table that pick the rows.
+        columns: header -> columns of the long table that pick the rows. A quantity called "steps_to_..." that is
+            infinite never came.
     """
     last = pick(frame, study=study.name, step=study.steps)
     by = ["arm", "learning_rate"]
     found = {head: pick(last, **rows).groupby(by)["value"].median() for head, rows in columns.items()}
-    wide = table({head: values for head, values in found.items() if len(values)})
+    counts = [head for head, rows in columns.items() if str(rows.get("quantity", "")).startswith("steps_to_")]
+    wide = table({head: values for head, values in found.items() if len(values)}, counts=counts)
     order = {arm.label: k for k, arm in enumerate(study.arms)}
     if len(wide):
         wide = wide.sort_values(by, key=lambda c: c.map(order) if c.name == "arm" else c)

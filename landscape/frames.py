@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,11 +105,20 @@ def medians(frame: pd.DataFrame, by: Sequence[str]) -> pd.Series:
     return middle
 
 
-def table(columns: dict[str, pd.Series], digits: int = 3) -> pd.DataFrame:
-    """Several series over the same groups as one table of rounded text; what is missing is a dash."""
+def table(columns: dict[str, pd.Series], digits: int = 3, *, counts: Collection[str] = ()) -> pd.DataFrame:
+    """Several series over the same groups as one table of rounded text; what is missing is a dash.
+
+    Args:
+        columns: header -> values.
+        digits: significant digits.
+        counts: headers of steps that were counted until something happened: +inf is "never" there.
+    """
     wide = pd.concat(columns, axis=1).reset_index() if columns else pd.DataFrame()
     for name in columns:
-        wide[name] = [format_number(value, digits) for value in wide[name]]
+        said = [format_number(value, digits) for value in wide[name]]
+        wide[name] = [
+            "never" if name in counts and np.isinf(v) else text for v, text in zip(wide[name], said, strict=True)
+        ]
     return wide
 
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: From more equal entries than this on, a list is written as one times their number.
+MANY = 3
+
+
 def build_report(analysis: Analysis, folder: Folder) -> Report:
     """Everything that goes on paper, from a run folder alone: same folder, same report.
 
@@ -114,8 +118,19 @@ def _study(study: Study, manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _spec(spec: Spec) -> str:
-    options = ", ".join(f"{key}={value}" for key, value in spec.options.items())
+    options = ", ".join(f"{key}={_shortened(value)}" for key, value in spec.options.items())
     return f"{spec.name}({options})" if options else spec.name
+
+
+def _shortened(value: Any) -> str:
+    """A long list of one value as Python would make it.
+
+    >>> _shortened([32, 32, 32, 32]), _shortened([8, "M", 16]), _shortened("gelu")
+    ('[32] * 4', "[8, 'M', 16]", 'gelu')
+    """
+    if isinstance(value, list | tuple) and len(value) > MANY and all(entry == value[0] for entry in value):
+        return f"[{value[0]!r}] * {len(value)}"
+    return str(value)
 
 
 def _listed(numbers: Sequence[float]) -> str:
