@@ -4,11 +4,10 @@ All arms of a network have the same module names: blocks conv1, conv2, ..., fc1,
 ``linear``, ``norm`` (``nn.Identity`` for "none") and ``activation``; the output layer has ``linear`` alone. Networks
 that branch keep blocks of this kind in units with names of their own.
 
-Convolutional networks take every normalization. "instance" is refused by the others (``deep_linear``, ``mlp``,
-``phase_dnn``, ``recurrent``, ``transformer``), which have no space. ``phase_dnn`` refuses "weight-standardization",
-"scaled-weight-standardization" and "centered-cosine": its first layers have one input, whose weights have no variance.
-``recurrent`` refuses those that replace the activation function, which belongs to its cell: "evonorm-s0",
-"scaled-weight-standardization", "norm-propagation" and "selu".
+Which normalization can stand in which network, and why the few that are refused are, is the table of
+docs/normalizations.md: "instance" without space or time, or where a position may not see later ones; "evonorm-s0",
+"norm-propagation" and "selu" in gated cells. A layer with one input is left as it is where a normalization of weights
+is not defined for it.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from landscape.errors import UsageError, nearest
 from landscape.normalization import Normalization, normalization
+from landscape.normalization.initial import INITS
 from landscape.streams import stream
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -26,24 +27,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def _he(weight: Tensor, seed: int, name: str) -> None:
-    nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=stream(seed, name))
-
-
-def _glorot(weight: Tensor, seed: int, name: str) -> None:
-    nn.init.xavier_uniform_(weight, generator=stream(seed, name))
-
-
-def _lecun(weight: Tensor, seed: int, name: str) -> None:
-    nn.init.kaiming_normal_(weight, nonlinearity="linear", generator=stream(seed, name))
-
-
 Planned = int | str | Sequence[int]  # a convolution's channels, a pool "M", or (channels, kernel)
 PLACEMENTS = ("before", "after")  # of the normalization, seen from the activation
-
-# he: N(0, 2 / fan_in), He et al. 2015. glorot: U(-a, a), a^2 = 6 / (fan_in + fan_out), Glorot & Bengio 2010.
-# lecun: N(0, 1 / fan_in), LeCun et al. 1998.
-INITS: dict[str, Callable[[Tensor, int, str], None]] = {"he": _he, "glorot": _glorot, "lecun": _lecun}
 
 
 class Block(nn.Sequential):
@@ -58,9 +43,16 @@ class Block(nn.Sequential):
 
     def normalize_weights(self) -> None:
         """Put the normalization's linear map in the place of the plain one, once that has its initial weights."""
-        replace = normalization(self.normalized_by).linear
-        if replace is not None:
-            self.linear = replace(self.linear)
+        entry = normalization(self.normalized_by)
+        if entry.linear is not None and self.inputs >= entry.inputs:
+            self.linear = entry.linear(self.linear)
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs a unit of the linear map has."""
+        weight = self.linear.weight
+        assert isinstance(weight, Tensor)
+        return weight[0].numel()
 
 
 def block(
@@ -214,10 +206,15 @@ def initialized(model: nn.Module, init: str | None, seed: int, default: str = "h
 def _require_effect(blocks: Sequence[Block]) -> None:
     """Refuse a network that a normalization leaves as it is, since it would be compared with itself."""
     for name in {block.normalized_by for block in blocks} - {"none"}:
-        entry = normalization(name)
-        elsewhere = entry.linear is not None or entry.activation is not None or entry.init is not None
-        if not elsewhere and all(isinstance(b.norm, nn.Identity) for b in blocks if b.normalized_by == name):
+        entry, own = normalization(name), [block for block in blocks if block.normalized_by == name]
+        if entry.linear is not None:
+            acts = any(block.inputs >= entry.inputs for block in own)
+        else:
+            elsewhere = entry.activation is not None or entry.init is not None
+            acts = elsewhere or not all(isinstance(block.norm, nn.Identity) for block in own)
+        if not acts:
+            other = "a convolutional network" if entry.linear is None else "more inputs or hidden layers"
             raise UsageError(
                 f"the normalization {name!r} acts nowhere in this network: it is over {entry.over}, and needs "
-                f"{entry.needs}; use a convolutional network or another normalization"
+                f"{entry.needs}; use {other}, or another normalization"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -9,33 +10,44 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UsageError, nearest
-from landscape.models.blocks import block, initialized, output
-from landscape.models.sequences import PER_STEP, Normalized, Setting, by_steps, mapped, outputs, setting
+from landscape.models.blocks import initialized, output
+from landscape.models.sequences import (
+    PER_STEP,
+    Normalized,
+    Setting,
+    by_steps,
+    mapped,
+    outputs,
+    over_positions,
+    setting,
+)
 from landscape.normalization import normalization
 
 PLACEMENTS = ("input", "recurrence")
+WEIGHTS_ALONE = ("scaled-weight-standardization",)  # in a gated cell, whose tanh and gates stay as they are
 State = tuple[Tensor, ...]  # the hidden state h, and an LSTM's cell state c; each (N, H)
+Function = Callable[[Tensor], Tensor]
 
 
-def _rnn(a: Tensor, b: Tensor, state: State) -> State:
-    return ((a + b).tanh(),)
+def _rnn(a: Tensor, b: Tensor, state: State, activation: Function) -> State:
+    return (activation(a + b),)
 
 
-def _lstm(a: Tensor, b: Tensor, state: State) -> State:
+def _lstm(a: Tensor, b: Tensor, state: State, tanh: Function) -> State:
     i, f, g, o = (a + b).chunk(4, dim=1)
-    c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
+    c = f.sigmoid() * state[1] + i.sigmoid() * tanh(g)
+    return o.sigmoid() * tanh(c), c
 
 
-def _gru(a: Tensor, b: Tensor, state: State) -> State:
+def _gru(a: Tensor, b: Tensor, state: State, tanh: Function) -> State:
     (r, z, n), (hidden_r, hidden_z, hidden_n) = a.chunk(3, dim=1), b.chunk(3, dim=1)
     r, z = (r + hidden_r).sigmoid(), (z + hidden_z).sigmoid()
-    n = (n + r * hidden_n).tanh()
+    n = tanh(n + r * hidden_n)
     return (n + z * (state[0] - n),)
 
 
 # Gates, in torch's order; tensors in the state; the step from a = W x + b and b = U h to the next state.
-CELLS: dict[str, tuple[int, int, Callable[[Tensor, Tensor, State], State]]] = {
+CELLS: dict[str, tuple[int, int, Callable[[Tensor, Tensor, State, Function], State]]] = {
     "rnn": (1, 1, _rnn),
     "lstm": (4, 2, _lstm),
     "gru": (3, 1, _gru),
@@ -45,28 +57,51 @@ CELLS: dict[str, tuple[int, int, Callable[[Tensor, Tensor, State], State]]] = {
 class Layer(Normalized):
     """h_t = cell(norm(W x_t + b), U h_{t-1}) from h_0 = 0, or with norm(U h_{t-1}).
 
-    Children ``norm``, ``input``, ``hidden`` and, for the second, ``recurrence`` with a ``norm`` of its own.
+    Children ``norm``, ``input``, ``hidden``, for the second ``recurrence`` with a ``norm`` of its own, and in a plain
+    cell ``activation``.
     """
 
-    def __init__(self, name: str, cell: str, inputs: int, hidden: int, steps: int, placement: str) -> None:
+    def __init__(self, name: str, cell: str, inputs: int, hidden: int, setting: Setting, placement: str) -> None:
         self.gates, self.tensors, self.cell = CELLS[cell]
-        super().__init__(name, self.gates * hidden, steps)
+        super().__init__(name, self.gates * hidden, setting)
         self.input = mapped(nn.Linear(inputs, self.gates * hidden), name)
         self.hidden = mapped(nn.Linear(hidden, self.gates * hidden, bias=False), name)
-        self.recurrence = Normalized(name, self.gates * hidden, steps) if placement == "recurrence" else None
+        self.recurrence = Normalized(name, self.gates * hidden, setting) if placement == "recurrence" else None
+        self.activation = _activation(name, hidden) if self.gates == 1 else None
+        self.share = _share(name)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N T, F) to the hidden states (N T, H)."""
-        a = by_steps(self.normalize(self.input(x)), self.steps)  # (N, T, gates H), before the recurrence
+        a = by_steps(self._shared(self.normalize(self.input(x))), self.steps)  # (N, T, gates H)
         state: State = (a.new_zeros(len(a), a.shape[2] // self.gates),) * self.tensors
-        states = []
+        states, activation = [], torch.tanh if self.activation is None else self.activation
         for step in range(self.steps):
-            b = self.hidden(state[0])
+            b = self._shared(self.hidden(state[0]))
             if self.recurrence is not None:
                 b = self.recurrence.normalize_step(b, step)
-            state = self.cell(a[:, step], b, state)
+            state = self.cell(a[:, step], b, state, activation)
             states.append(state[0])
         return torch.stack(states, dim=1).flatten(0, 1)
+
+    def _shared(self, y: Tensor) -> Tensor:
+        return y if self.share == 1 else self.share * y
+
+
+def _activation(name: str, features: int) -> nn.Module:
+    """A plain cell's tanh, or what the normalization has in its place."""
+    own = normalization(name).activation
+    return nn.Tanh() if own is None else own(nn.Tanh(), features, 2)
+
+
+def _share(name: str) -> float:
+    """What W x_t + b and U h_{t-1} are multiplied by.
+
+    sqrt(1/2) where a normalization keeps, by weights and nonlinearity, the variance of what comes in: two rows of unit
+    length times that are one row of unit length for both inputs, and the sum of both has the variance that is assumed.
+    """
+    entry = normalization(name)
+    keeps = entry.activation is not None and (entry.linear is not None or entry.init is not None)
+    return math.sqrt(0.5) if keeps else 1.0
 
 
 class Recurrent(nn.Module):
@@ -108,6 +143,12 @@ def recurrent(
     they do to an LSTM's cell state besides, and the former's gamma of 0.1 at the start, is left out. Over all
     steps there are no statistics there. All gates are one layer.
 
+    A normalization of weights is of W and of U. One that replaces the activation function replaces a plain cell's
+    tanh; the two that keep variances by constants ("norm-propagation", "scaled-weight-standardization") and "selu"
+    have W x_t + b and U h_{t-1} multiplied by sqrt(1/2), so that their sum has the variance of one layer's. In an
+    LSTM and a GRU what leaves is a product with gates, for which no such constants are known: "evonorm-s0",
+    "norm-propagation" and "selu" are refused, and "scaled-weight-standardization" is of the weights alone.
+
     In "language" there are outputs at each step: (N, C, T), for torch's cross-entropy with targets (N, T); tokens are
     embedded in ``hidden`` units. In "classification" they are those of the last step.
 
@@ -126,7 +167,8 @@ def recurrent(
 
     Raises:
         UsageError: the data are no sequences, an option is not valid, or the normalization acts by replacing the
-            activation function, or over all steps and is asked for in the recurrence.
+            activation function of a gated cell, is over all steps and asked for in the recurrence, or would let a
+            step see later ones.
 
     >>> net = recurrent(input_shape=(8, 8), output_size=10, cell="gru", norm="batch")
     >>> net(torch.zeros(3, 8, 8)).shape
@@ -139,9 +181,9 @@ def recurrent(
     for name, value in (("layers", layers), ("hidden", hidden)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UsageError(f"{name} has to be a positive whole number, got {value!r}")
-    _refuse_activation(norm)
+    _refuse_activation(norm, cell)
     over = normalization(norm).over
-    if placement == "recurrence" and norm not in PER_STEP and over.startswith("batch"):
+    if placement == "recurrence" and norm not in PER_STEP and (over.startswith("batch") or over_positions(norm)):
         raise UsageError(
             f"the normalization {norm!r} is over {over}, and in the recurrence later steps are not there yet: use "
             "'batch-per-step', or placement 'input'"
@@ -149,17 +191,18 @@ def recurrent(
     read = setting(input_shape, output_size, task, vocabulary)
     embedding = read.embedding(hidden) if read.tokens else nn.Identity()
     stack: OrderedDict[str, nn.Module] = OrderedDict(
-        (f"layer{k}", Layer(norm, cell, read.size if k == 1 and read.size else hidden, hidden, read.steps, placement))
+        (f"layer{k}", Layer(norm, cell, read.size if k == 1 and read.size else hidden, hidden, read, placement))
         for k in range(1, layers + 1)
     )
     last = output(hidden, output_size)
     return initialized(Recurrent(read, embedding, nn.Sequential(stack), last), init, seed, "glorot")
 
 
-def _refuse_activation(norm: str) -> None:
-    """Refuse a normalization that replaces a tanh: those of a cell are part of its definition."""
-    if not isinstance(block(nn.Linear(8, 8), norm, 8, 2, "tanh").activation, nn.Tanh):
+def _refuse_activation(norm: str, cell: str) -> None:
+    """Refuse a normalization that replaces the activation function of a gated cell."""
+    if CELLS[cell][0] > 1 and norm not in WEIGHTS_ALONE and not isinstance(_activation(norm, 8), nn.Tanh):
         raise UsageError(
-            f"the normalization {norm!r} replaces the activation function, and those of a recurrent cell are part of "
-            "its definition: use one of activations or weights alone, as 'layer' or 'weight'"
+            f"the normalization {norm!r} replaces the activation function of a layer, and what leaves the cell "
+            f"{cell!r} is a product with gates, for which its source has no formula: use cell 'rnn', or a "
+            "normalization of activations or weights alone, as 'layer' or 'weight'"
         )

@@ -2,7 +2,8 @@
 
 A token is one position (time step) of one sequence. Activations are (N T, F), one row per token, so that each
 normalization sees tokens as it sees the samples of a fully connected network: "layer" and "rms" take the
-units of a token, "batch" takes a unit over all sequences and all positions.
+units of a token, "batch" takes a unit over all sequences and all positions. "batch-per-step" and "instance" see the
+sequences: a unit at one position of all sequences, and a unit over all positions of one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from landscape.models.blocks import Block, block
 from landscape.normalization import normalization
 
 TASKS = ("language", "classification")
-PER_STEP = ("batch-per-step",)  # normalizations with statistics of their own at each position: they see (N, F, T)
+PER_STEP = ("batch-per-step",)  # normalizations with statistics of their own at each position
 
 
 @dataclass(frozen=True)
@@ -75,25 +76,39 @@ def by_steps(x: Tensor, steps: int) -> Tensor:
     return x.reshape(-1, steps, x.shape[-1])
 
 
+def over_positions(name: str) -> bool:
+    """Whether a normalization has nothing to act on in one token, as "instance", which is over time.
+
+    >>> over_positions("instance"), over_positions("layer"), over_positions("weight")
+    (True, False, False)
+    """
+    entry = normalization(name)
+    elsewhere = entry.linear is not None or entry.activation is not None
+    return name != "none" and not elsewhere and isinstance(entry.build(8, 2), nn.Identity)
+
+
 class Normalized(nn.Module):
     """The normalization called ``name`` for tokens (N T, F) of ``features`` units; child ``norm``.
 
     Raises:
-        UsageError: it acts over space, which a token has not.
+        UsageError: it acts over the positions of a sample, and there is one, or none may see a later one.
     """
 
-    def __init__(self, name: str, features: int, steps: int) -> None:
+    def __init__(self, name: str, features: int, setting: Setting) -> None:
         super().__init__()
-        entry = normalization(name)
-        self.per_step, self.steps = name in PER_STEP, steps
-        self.norm = entry.build(features, 3 if self.per_step else 2)
-        elsewhere = entry.linear is not None or entry.activation is not None
-        if isinstance(self.norm, nn.Identity) and name != "none" and not elsewhere:
-            raise UsageError(f"the normalization {name!r} is over {entry.over}: it has nothing to act on in one token")
+        self.steps, positions = setting.steps, over_positions(name)
+        if positions and (setting.task == "language" or self.steps < 2):
+            why = "a position would see later ones by its statistics" if self.steps > 1 else "there is one position"
+            raise UsageError(
+                f"the normalization {name!r} is over {normalization(name).over}, and {why}: use it in classification "
+                "of sequences, or another normalization"
+            )
+        self.sequences = positions or name in PER_STEP
+        self.norm = normalization(name).build(features, 3 if self.sequences else 2)
 
     def normalize(self, x: Tensor) -> Tensor:
         """(N T, F) to (N T, F)."""
-        if not self.per_step:
+        if not self.sequences:
             y: Tensor = self.norm(x)
             return y
         y = self.norm(by_steps(x, self.steps).transpose(1, 2))
@@ -101,7 +116,7 @@ class Normalized(nn.Module):
 
     def normalize_step(self, x: Tensor, step: int) -> Tensor:
         """The tokens (N, F) of one position, for those that come to be one after the other."""
-        y: Tensor = self.norm(x[:, :, None], step)[:, :, 0] if self.per_step else self.norm(x)
+        y: Tensor = self.norm(x[:, :, None], step)[:, :, 0] if self.sequences else self.norm(x)
         return y
 
     def forward(self, x: Tensor) -> Tensor:

@@ -47,8 +47,8 @@ class Attention(nn.Module):
 class Residual(Normalized):
     """pre: x + branch(norm(x)); post: norm(x + branch(x)). Children ``norm`` and ``branch``."""
 
-    def __init__(self, name: str, features: int, steps: int, branch: nn.Module, placement: str) -> None:
-        super().__init__(name, features, steps)
+    def __init__(self, name: str, features: int, setting: Setting, branch: nn.Module, placement: str) -> None:
+        super().__init__(name, features, setting)
         self.branch, self.placement = branch, placement
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,7 +101,8 @@ def transformer(
 
     In "language" a position sees itself and those before it, and there are outputs at each: (N, C, T), for torch's
     cross-entropy with targets (N, T). In "classification" positions see each other and are averaged. Batch
-    statistics are over all positions of a batch, later ones too, in training.
+    statistics are over all positions of a batch, later ones too, in training. "instance", over the positions of a
+    sample, would see them in evaluation too, and is for classification.
 
     Args:
         input_shape: (steps,) of tokens, or (steps, features) of vectors.
@@ -118,7 +119,8 @@ def transformer(
         init: "he", "glorot" or "lecun"; the normalization's own if None, else "glorot".
 
     Raises:
-        UsageError: the data are no sequences, or an option is not valid.
+        UsageError: the data are no sequences, an option is not valid, or the normalization would let a position see
+            later ones.
 
     >>> net = transformer(input_shape=(16,), output_size=27, norm="layer", features=8, heads=2)
     >>> net(torch.zeros(3, 16, dtype=torch.long)).shape
@@ -134,7 +136,7 @@ def transformer(
     read = setting(input_shape, output_size, task, vocabulary)
 
     def residual(branch: nn.Module) -> Residual:
-        return Residual(norm, features, read.steps, branch, placement)
+        return Residual(norm, features, read, branch, placement)
 
     def layer() -> nn.Sequential:
         expand = mapped(nn.Linear(features, 4 * features), norm, activation)
@@ -144,5 +146,5 @@ def transformer(
         return nn.Sequential(OrderedDict(attention=residual(attention), network=residual(network)))
 
     stack = nn.Sequential(OrderedDict((f"layer{number}", layer()) for number in range(1, layers + 1)))
-    final = Normalized(norm, features, read.steps) if placement == "pre" else nn.Identity()
+    final = Normalized(norm, features, read) if placement == "pre" else nn.Identity()
     return initialized(Transformer(read, features, stack, final, output(features, output_size)), init, seed, "glorot")

@@ -31,7 +31,9 @@ class Normalization:
             returns the one that stands in its place (the same module, parametrized, or another). None: as it is.
         activation: ``activation(nonlinearity, features, ndim)`` takes the network's activation and returns the one
             that stands in its place, for normalizations that bring or adjust the nonlinearity. None: as it is.
-        init: the initial weights it is defined with, a name of the models' ``INITS``; None: the network's own.
+        init: the initial weights it is defined with, a name of ``initial.INITS``; None: the network's own.
+        inputs: how many inputs a unit has at least for ``linear`` to be defined. In the shipped networks a layer with
+            fewer (the first of a function of one variable) is left as it is.
         held: what its backward pass treats as constant although it depends on weights or batch; "" for nothing.
             With it a Hessian-vector product is that of the loss with these held.
     """
@@ -45,6 +47,7 @@ class Normalization:
     linear: Callable[[nn.Module], nn.Module] | None = None
     activation: Callable[[nn.Module, int, int], nn.Module] | None = None
     init: str | None = None
+    inputs: int = 1
     held: str = ""
 
 
@@ -90,10 +93,17 @@ def require_two_values(module: nn.Module, y: Tensor) -> None:
         UsageError: ``module`` is in training mode and ``y`` (N, units, ...) has one value per unit.
     """
     if module.training and y.numel() <= y.shape[1]:
-        raise UsageError(
-            f"{type(module).__name__} takes statistics over the batch and got one value per unit in training, "
-            f"shape {tuple(y.shape)}: use a batch of 2 or more, or a normalization within a sample ('layer')"
-        )
+        raise one_value(module, y)
+
+
+def one_value(module: nn.Module, y: Tensor, where: str = "") -> UsageError:
+    """The error for statistics of one value: what, why, and what to do instead."""
+    return UsageError(
+        f"{type(module).__name__} takes statistics over the batch and got one value per unit in training{where}, "
+        f"shape {tuple(y.shape)}: the variance of one value is 0, and its deviation from the mean too. Use a batch of "
+        "2 or more (a loader's last one may be smaller: drop_last=True), or a normalization within a sample ('layer', "
+        "'group:8')"
+    )
 
 
 def require_two_units(features: int, what: str) -> None:

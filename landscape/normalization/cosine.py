@@ -8,7 +8,9 @@ takes each sample's own mean off first, so that a large one costs no digits.
 
 Readings chosen where the paper says nothing: a bias is added to the quotient, since only the dot product is replaced;
 1e-6 is added to |x|^2, so that an input of zeros has z = 0 and finite derivatives. Weights that are all zero are
-refused, and by the centered one those that are all equal, as those of a unit with one input are.
+refused, and by the centered one those that are all equal. A unit with one input is refused, since its angle is 0 or pi:
+only the sign of the input would be left, and centered not even that. It is left as it is in networks whose other layers
+have more inputs.
 """
 
 from __future__ import annotations
@@ -127,7 +129,7 @@ def _convolution(layer: nn.modules.conv._ConvNd, centered: bool) -> nn.Module:
 
 
 def _cosine(layer: nn.Module, *, centered: bool = False) -> nn.Module:
-    require_layer(layer, 2 if centered else 1, "centered rows" if centered else "rows")
+    require_layer(layer, 2, "centered rows" if centered else "rows")
     if isinstance(layer, nn.Linear):
         return CosineLinear(layer, centered)
     assert isinstance(layer, nn.modules.conv._ConvNd)
@@ -143,9 +145,10 @@ COSINE = Normalization(
     formula="z = <w, x> / (|w| sqrt(|x|^2 + 1e-6)) + b",
     source="Luo et al. 2017, arXiv 1702.05870",
     over="the weights of a unit, and the inputs to it (a convolution's patch) of one sample",
-    needs="nothing (any batch size)",
+    needs="nothing (any batch size), but 2 inputs to a unit",
     build=identity,
     linear=_cosine,
+    inputs=2,
 )
 
 CENTERED_COSINE = Normalization(
@@ -156,4 +159,5 @@ CENTERED_COSINE = Normalization(
     needs="nothing (any batch size), but 2 inputs to a unit",
     build=identity,
     linear=_centered,
+    inputs=2,
 )

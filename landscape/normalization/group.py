@@ -7,12 +7,12 @@ one unit would leave a constant, so groups there have two units at least: 8 unit
 images, and 4 in vectors and sequences.
 
 Instance: per unit over space or time, so it has nothing to act on in (N, F): there it is the identity, and a network
-without space anywhere is refused. One position (1x1) is refused by torch.
+without space anywhere is refused. One position (1x1) is refused: its variance is 0.
 """
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from landscape.errors import UsageError
 from landscape.normalization.base import Normalization, by_dimensions, require_two_units
@@ -68,10 +68,36 @@ def group(argument: str) -> Normalization:
     )
 
 
+class _OverSpace(nn.modules.instancenorm._InstanceNorm):
+    """What the instance normalizations of each dimension share: torch's own, with a refusal that says what to do."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        super()._check_input_dim(input)  # type: ignore[no-untyped-call]  # untyped in torch
+        units_dim = input.ndim - self._get_no_batch_dim()  # type: ignore[no-untyped-call]  # a sample may come alone
+        if input.shape[units_dim + 1 :].numel() == 1:
+            raise UsageError(
+                f"{type(self).__name__} takes statistics over the positions of one sample and got one per unit, shape "
+                f"{tuple(input.shape)}: the variance of one value is 0, and its deviation from the mean too. Use "
+                "larger inputs or fewer pools before it, or a normalization over units ('layer', 'group:8')"
+            )
+
+
+class InstanceNorm1d(_OverSpace, nn.InstanceNorm1d):
+    """torch's instance normalization of (N, C, L)."""
+
+
+class InstanceNorm2d(_OverSpace, nn.InstanceNorm2d):
+    """torch's instance normalization of (N, C, H, W)."""
+
+
+class InstanceNorm3d(_OverSpace, nn.InstanceNorm3d):
+    """torch's instance normalization of volumes."""
+
+
 def _instance(features: int, ndim: int) -> nn.Module:
     if ndim == 2:
         return nn.Identity()
-    classes = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
+    classes = {3: InstanceNorm1d, 4: InstanceNorm2d, 5: InstanceNorm3d}
     affine = {key: lambda features, cls=cls: cls(features, affine=True) for key, cls in classes.items()}
     return by_dimensions(affine, features, ndim, "instance normalization")
 

@@ -1,7 +1,8 @@
 r"""Weight standardization, and the scaled one of normalizer-free networks.
 
 Both act on weights, per output unit over its n inputs (a convolution's filter is one unit): any batch size and layout,
-alike in train and eval. A unit with one input has no variance and is refused.
+alike in train and eval. A unit with one input has no variance: it is refused, and left as it is in networks whose other
+layers have more inputs.
 
 Weight standardization: W^ = (W - mean) / (std + 1e-5), std with n - 1 as in the authors' code. Its outputs grow with
 sqrt(n), so the paper always has a normalization of activations behind it; here that is group normalization, as
@@ -92,6 +93,7 @@ WEIGHT_STANDARDIZATION = Normalization(
     needs="nothing (any batch size), but 2 inputs to a unit",
     build=lambda features, ndim: group_norm(features, ndim, 8),
     linear=_standardize,
+    inputs=2,
 )
 
 SCALED_WEIGHT_STANDARDIZATION = Normalization(
@@ -103,4 +105,5 @@ SCALED_WEIGHT_STANDARDIZATION = Normalization(
     build=identity,
     linear=_scaled,
     activation=_gained,
+    inputs=2,
 )

@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from landscape.errors import UsageError
-from landscape.normalization.base import Normalization, per_unit
+from landscape.normalization.base import Normalization, one_value, per_unit
 from landscape.normalization.batch import batch_norm
 
 
@@ -52,11 +51,7 @@ class BatchNormPerStep(nn.Module):
         """
         if self.training:
             if len(y) < 2:
-                raise UsageError(
-                    "BatchNormPerStep takes statistics over the batch and got one value per unit in training at each "
-                    f"step, shape {tuple(y.shape)}: use a batch of 2 or more, or a normalization within a sample "
-                    "('layer')"
-                )
+                raise one_value(self, y, " at each step")
             mean, var = y.mean(0), y.var(0, correction=0)
             self._track(mean.detach().T, var.detach().T * len(y) / (len(y) - 1), first)
         else:

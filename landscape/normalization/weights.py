@@ -57,8 +57,8 @@ def require_layer(layer: nn.Module, inputs: int = 1, divided: str = "") -> None:
         raise UsageError(f"the weight of this {type(layer).__name__} is parametrized already: normalize a plain one")
     if layer.weight[0].numel() < inputs:
         raise UsageError(
-            f"the weights of a {type(layer).__name__} with one input to a unit have no variance to divide by: "
-            "use 'weight' or 'cosine'"
+            f"the weights of a {type(layer).__name__} with one input to a unit have no variance to divide by, and no "
+            "angle to the input but 0 or pi: use 'weight' or 'spectral'"
         )
     if divided and not layer.weight.is_meta:
         _require_length(layer, layer.weight.detach(), divided)

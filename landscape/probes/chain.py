@@ -68,8 +68,9 @@ def trace_chain(model: nn.Module, x: Tensor) -> tuple[Any, list[Link], list[str]
 
 
 def _link(name: str, module: nn.Module, shape: tuple[int, ...]) -> Link:
-    kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
-    rule = CONSTANTS.get(kind)
+    kind: Any = type(module).__mro__[1] if is_parametrized(module) else type(module)
+    # A subclass that leaves the forward as it is computes the same.
+    rule = next((CONSTANTS[cls] for cls in kind.__mro__ if cls in CONSTANTS and cls.forward is kind.forward), None)
     return Link(name, kind.__name__, None if rule is None else rule(module, shape))
 
 

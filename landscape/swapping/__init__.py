@@ -9,7 +9,8 @@ takes the layers away and acts on every linear map and convolution but the outpu
 
 What stays: every other weight, bit for bit, under its name; tied weights tied; modules that are used twice, one
 module; hooks; train and eval flags; device and dtype. What comes new begins with its own initial weights. Nothing is
-folded: a removed layer's weights and running statistics go, and the plan says so.
+folded: a removed layer's weights and running statistics go, and the plan says so. So a normalization that is defined
+with initial weights of the network ("selu") acts on those that are there, unless ``initialize=`` has them drawn anew.
 
 What can't be seen: normalization that a forward calls as a function, unless the forward can be traced or run
 (``example=``); modules kept in plain containers alone, which torch does not see either.
@@ -27,6 +28,7 @@ from landscape.parameters import Selection
 from landscape.preserve import seeded, unwrapped
 from landscape.swapping.change import Change
 from landscape.swapping.flow import Example, flow_of
+from landscape.swapping.initial import initial_changes
 from landscape.swapping.kinds import weight_hooks
 from landscape.swapping.layers import Renormalized
 from landscape.swapping.swap import Swap
@@ -34,7 +36,14 @@ from landscape.swapping.swap import Swap
 __all__ = ["Change", "Renormalized", "normalization_plan", "normalized"]
 
 
-def normalized(model: nn.Module, name: str, *, where: Selection = None, example: Example = None) -> nn.Module:
+def normalized(
+    model: nn.Module,
+    name: str,
+    *,
+    where: Selection = None,
+    example: Example = None,
+    initialize: int | None = None,
+) -> nn.Module:
     """A copy of ``model`` with the normalization ``name``; the model itself is left alone.
 
     Args:
@@ -46,6 +55,8 @@ def normalized(model: nn.Module, name: str, *, where: Selection = None, example:
         example: what the model can be called with, to see its layers' order, shapes and functions: a tensor, a tuple
             of arguments, a mapping of keyword arguments, or a function that is given the model. Otherwise the forward
             is traced, and where that fails the order of registration is taken.
+        initialize: a seed: weights of linear maps and convolutions are drawn anew from it where the normalization is
+            defined with initial weights ("selu": N(0, 1 / fan_in)), and their biases are 0. None: weights are kept.
 
     Raises:
         UsageError: no such normalization; no such place; nothing could be changed; the model can't be copied, or not
@@ -55,7 +66,7 @@ def normalized(model: nn.Module, name: str, *, where: Selection = None, example:
     >>> [name for name, _ in normalized(model, "batch").named_parameters()]
     ['0.weight', '0.bias', '0.norm.norm.weight', '0.norm.norm.bias', '2.weight', '2.bias']
     """
-    swap = _swapped(model, name, where, example)
+    swap = _swapped(model, name, where, example, initialize)
     if name != "none" and not _effective(swap):
         refused = [f"{c.name}: {c.why}" if c.name else c.why for c in swap.changes if c.action == "can't"]
         idle = [f"{c.name}: {c.why.partition(';')[0]}" for c in swap.changes if "does not act" in c.why]
@@ -65,7 +76,12 @@ def normalized(model: nn.Module, name: str, *, where: Selection = None, example:
 
 
 def normalization_plan(
-    model: nn.Module, name: str, *, where: Selection = None, example: Example = None
+    model: nn.Module,
+    name: str,
+    *,
+    where: Selection = None,
+    example: Example = None,
+    initialize: int | None = None,
 ) -> tuple[Change, ...]:
     """What ``normalized`` changes in ``model``, and each place that it can't change and why.
 
@@ -76,6 +92,7 @@ def normalization_plan(
         name: as in ``normalized``.
         where: as in ``normalized``.
         example: as in ``normalized``.
+        initialize: as in ``normalized``.
 
     Raises:
         UsageError: no such normalization; no such place; the model can't be copied, or not be run on the example.
@@ -85,7 +102,7 @@ def normalization_plan(
     ...     print(change.action, change.name, change.after.partition("(")[0])
     replace 1 GroupNorm
     """
-    return tuple(_swapped(model, name, where, example).changes)
+    return tuple(_swapped(model, name, where, example, initialize).changes)
 
 
 def _effective(swap: Swap) -> bool:
@@ -95,13 +112,18 @@ def _effective(swap: Swap) -> bool:
     return any(c.action in ("replace", "insert") or (c.action == "keep" and "already" in c.why) for c in swap.changes)
 
 
-def _swapped(model: nn.Module, name: str, where: Selection, example: Example) -> Swap:
+def _swapped(model: nn.Module, name: str, where: Selection, example: Example, initialize: int | None) -> Swap:
     chosen = normalization(name)
+    if initialize is not None and (isinstance(initialize, bool) or not isinstance(initialize, int)):
+        raise UsageError(f"initialize is a seed, a whole number, or None to keep the weights, not {initialize!r}")
     if not isinstance(model, nn.Module):
         raise UsageError(f"normalized() takes an nn.Module, not a {type(model).__name__}")
     with seeded(0):  # random states are as found afterwards, whatever a build draws
         copied = _copied(model)
-        return Swap(copied, chosen, where, flow_of(copied, example))
+        swap = Swap(copied, chosen, where, flow_of(copied, example))
+        if chosen.init is not None:
+            swap.changes += initial_changes(swap.model, swap.linears, chosen.init, initialize)
+        return swap
 
 
 def _copied(model: nn.Module) -> nn.Module:

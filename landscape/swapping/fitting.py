@@ -44,7 +44,7 @@ def alike(old: nn.Module, new: nn.Module) -> bool:
         old = old.norm
     while isinstance(new, EachStep):
         new = new.norm
-    if type(old) is not type(new) and type(old).__module__.startswith(OURS):
+    if type(old) is not type(new) and type(old).forward.__module__.startswith(OURS):
         return False
     if isinstance(old, nn.GroupNorm) and isinstance(new, nn.GroupNorm):
         return old.num_groups == new.num_groups
@@ -53,8 +53,8 @@ def alike(old: nn.Module, new: nn.Module) -> bool:
     if isinstance(new, nn.modules.batchnorm._NormBase):
         batch = isinstance(new, nn.modules.batchnorm._BatchNorm)
         kind = nn.modules.batchnorm._BatchNorm if batch else nn.modules.instancenorm._InstanceNorm
-        own = type(new).__module__.startswith("torch.")
-        return isinstance(old, kind) if own else type(old) is type(new)
+        torchs = type(new).forward.__module__.startswith("torch.")
+        return isinstance(old, kind) if torchs else type(old) is type(new)
     if isinstance(new, nn.LayerNorm):
         return isinstance(old, nn.LayerNorm)
     return type(old) is type(new) and old.extra_repr() == new.extra_repr()

@@ -306,6 +306,3 @@ class Swap:
         if self.flow.source == "order":
             why = "what its forward calls as functions can't be seen: it can't be traced; give example= to look"
             self._note("", kind, kind, "can't", why)
-        if self.chosen.init is not None:
-            why = f"{self.chosen.name} is defined with initial weights {self.chosen.init!r}; the model keeps its own"
-            self._note("", kind, kind, "keep", why)

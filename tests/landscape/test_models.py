@@ -27,21 +27,17 @@ SETTINGS = {
     "lenet": {"input_shape": (1, 12, 12), "output_size": 10},
     "resnet": {"input_shape": (1, 8, 8), "output_size": 10, "depth": 8, "width": 2},
     "inception": {"input_shape": (1, 8, 8), "output_size": 10, "channels": [4, "M", 8]},
-    "recurrent": {"input_shape": (3, 5), "output_size": 10, "hidden": 8},
+    "recurrent": {"input_shape": (3, 5), "output_size": 10, "hidden": 8, "cell": "rnn"},
     "transformer": {"input_shape": (3, 5), "output_size": 10, "features": 16, "layers": 1},
     "phase_dnn": {"input_shape": (1,), "output_size": 1, "hidden": [8, 8]},
 }
 PLAIN = ["mlp", "deep_linear", "convnet", "vgg", "lenet"]  # blocks one after the other
-SPACELESS = ["mlp", "deep_linear", "recurrent", "transformer", "phase_dnn"]
-# A cell's activation functions are part of its definition.
-OWN_ACTIVATIONS = {"selu", "selu:0.05", "evonorm-s0", "norm-propagation", "scaled-weight-standardization"}
+SPACELESS = ["mlp", "deep_linear", "phase_dnn"]
 PAIRS = [
     (name, norm)
     for name in SETTINGS
     for norm, entry in NORMALIZATIONS.items()
     if not ("in space" in entry.needs and name in SPACELESS)
-    and not ("inputs to a unit" in entry.needs and name == "phase_dnn")
-    and not (name == "recurrent" and norm in OWN_ACTIVATIONS)
 ]
 
 
@@ -186,7 +182,7 @@ def test_a_normalization_that_would_act_nowhere_is_refused(name):
         build_model(name, norm="instance", **SETTINGS[name])
 
 
-@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "recurrent"])
+@pytest.mark.parametrize("name", SETTINGS)
 def test_selu_brings_lecun_weights_unless_others_are_asked_for(name):
     def weights(**options):
         return [p for p in build_model(name, **options, **SETTINGS[name]).parameters() if p.ndim > 1]

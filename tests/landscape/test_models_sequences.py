@@ -18,9 +18,9 @@ VECTORS = {"input_shape": (5, 3), "output_size": 4}
 TOKENS = {"input_shape": (6,), "output_size": 7}
 SMALL = {"recurrent": {"hidden": 8, "layers": 2}, "transformer": {"features": 8, "heads": 2, "layers": 2}}
 
-# "instance" is over space; the others stand in the place of the activation function, which a cell has its own of.
+# "instance" is over all positions, later ones too; the others have no formula for what leaves a gated cell.
 REFUSED = {
-    "recurrent": {"instance", "selu", "selu:0.05", "evonorm-s0", "norm-propagation", "scaled-weight-standardization"},
+    "recurrent": {"instance", "selu", "selu:0.05", "evonorm-s0", "norm-propagation"},
     "transformer": {"instance"},
 }
 
@@ -201,12 +201,91 @@ def test_in_the_recurrence_each_step_is_normalized_by_its_own_statistics():
     assert len(set(running.tolist())) == 5
 
 
-@pytest.mark.parametrize("norm", ["batch", "lp:1", "noisy-batch"])
+@pytest.mark.parametrize("norm", ["batch", "lp:1", "noisy-batch", "instance"])
 def test_statistics_over_all_steps_are_refused_in_the_recurrence(norm):
     with pytest.raises(
-        UsageError, match=f"'{norm}' is over batch.*later steps are not there yet: use 'batch-per-step'"
+        UsageError, match=f"'{norm}' is over (batch|space).*later steps are not there yet: use 'batch-per-step'"
     ):
         build_model("recurrent", norm=norm, placement="recurrence", **VECTORS)
+
+
+def test_instance_normalization_is_over_the_positions_of_one_sequence():
+    x = torch.randn(3, 5, 3, generator=stream(0, "x")).double()
+    model = build_model("recurrent", norm="instance", cell="rnn", **VECTORS, **SMALL["recurrent"]).double()
+    layer = model.layers.layer1
+    seen = []
+    layer.norm.register_forward_hook(lambda m, args, out: seen.append(out.transpose(1, 2)))
+    whole = model(x)
+    torch.testing.assert_close(seen[0], F.instance_norm((x @ layer.input.linear.weight.T).mT).mT)
+    torch.testing.assert_close(whole[1:2], model(x[1:2]))  # a batch of one is as good
+    transformer = build_model("transformer", norm="instance", **VECTORS, **SMALL["transformer"]).double()
+    y = torch.randn(15, 8, generator=stream(0, "y")).double()
+    expected = F.instance_norm(y.unflatten(0, (3, 5)).mT).mT.flatten(0, 1)
+    torch.testing.assert_close(transformer.final(y), expected)
+    with pytest.raises(UsageError, match=r"'instance' is over .* and there is one position"):
+        build_model("transformer", norm="instance", input_shape=(1, 3), output_size=4)
+
+
+# --- nonlinearities in a plain cell -----------------------------------------------------------------
+
+
+def test_evonorm_stands_for_the_tanh_of_a_plain_cell():
+    x = torch.randn(4, 5, 3, generator=stream(0, "x")).double()
+    model = build_model("recurrent", norm="evonorm-s0", cell="rnn", hidden=8, layers=1, **VECTORS).double()
+    layer, h = model.layers.layer1, torch.zeros(4, 8, dtype=torch.float64)
+    for t in range(5):
+        y = x[:, t] @ layer.input.linear.weight.T + h @ layer.hidden.linear.weight.T
+        spread = (y.unflatten(1, (4, 2)).var(2, correction=0, keepdim=True) + 1e-5).sqrt()
+        h = ((y * y.sigmoid()).unflatten(1, (4, 2)) / spread).flatten(1)
+    torch.testing.assert_close(model(x), model.output(h))
+
+
+@pytest.mark.parametrize("norm", ["norm-propagation:1", "scaled-weight-standardization", "selu", "selu:0.1"])
+def test_what_keeps_variances_by_constants_keeps_them_from_step_to_step(norm):
+    """States of 10 steps on independent N(0, 1) inputs: mean 0, variance 1, as for a feed-forward layer.
+
+    A random network of 512 units has moments of its own, within a few times 1 / sqrt(512) of these.
+    """
+    steps, width = 10, 512
+    settings = {"input_shape": (steps, width), "output_size": 2, "hidden": width, "layers": 1, "cell": "rnn"}
+    x = torch.randn(64, steps, width, generator=stream(0, "x"))
+    moments = {}
+    for name in (norm, "none"):
+        model = build_model("recurrent", norm=name, **settings)
+        layer = model.layers.layer1
+        torch.manual_seed(0)  # of the dropout
+        states = layer(x.flatten(0, 1)).unflatten(0, (64, steps))
+        moments[name] = states.mean((0, 2)), states.var((0, 2))
+    mean, variance = moments[norm]
+    assert mean.abs().max() < 0.1
+    # At the first step there is no state yet: half of the variance comes in, and SELU's returns to 1 from there.
+    assert variance[5:].min() > 0.9
+    assert variance.max() < 1.15
+    assert moments["none"][1][-1] < 0.6
+
+
+def test_the_input_and_the_state_are_one_row_of_unit_length_together():
+    model = build_model("recurrent", norm="norm-propagation:1", cell="rnn", **VECTORS, **SMALL["recurrent"]).double()
+    layer = model.layers.layer1
+    row = layer.share * torch.cat([layer.input.linear.weight, layer.hidden.linear.weight], 1)
+    torch.testing.assert_close(row.norm(dim=1), torch.ones(8, dtype=torch.float64))
+    h, x = torch.randn(2, 8, generator=stream(0, "h")).double(), torch.randn(2, 5, 3, generator=stream(0, "x")).double()
+    mean, std = layer.activation.mean, layer.activation.std
+    h = torch.zeros_like(h)
+    for t in range(5):
+        h = ((torch.cat([x[:, t], h], 1) @ row.T).tanh() - mean) / std
+    torch.testing.assert_close(layer(x.flatten(0, 1)).unflatten(0, (2, 5))[:, -1], h)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_scaled_weights_of_a_gated_cell_are_standardized_and_its_functions_stay(cell):
+    name = "scaled-weight-standardization"
+    model = build_model("recurrent", norm=name, cell=cell, **VECTORS, **SMALL["recurrent"]).double()
+    for block in (model.layers.layer1.input, model.layers.layer1.hidden):
+        weight = block.linear.weight
+        torch.testing.assert_close(weight.mean(1), torch.zeros(len(weight), dtype=torch.float64))
+        torch.testing.assert_close(weight.norm(dim=1), torch.ones(len(weight), dtype=torch.float64))
+    assert not [m for m in model.modules() if type(m).__name__ == "Rescaled"]
 
 
 # --- probes -----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from landscape.models import build_model
 from landscape.normalization import FAMILIES, LpNorm, normalization
 
 SHAPES = {2: (12, 3), 3: (6, 3, 4), 4: (5, 3, 4, 2)}
-PER_UNIT = ["lp:1", "lp:2", "lp:inf", "noisy-batch"]
+PER_UNIT = ["batch", "lp:1", "lp:2", "lp:inf", "noisy-batch", "batch-renorm"]
 
 
 @pytest.fixture(autouse=True)
@@ -143,8 +143,12 @@ def test_none_and_torch_modules_are_what_they_are_said_to_be():
     y = activations(4)
     assert isinstance(normalization("none").build(3, 4), nn.Identity)
     assert torch.equal(built("none", 4)(y), y)
-    assert type(built("batch", 2)) is nn.BatchNorm1d
-    assert type(built("batch", 4)) is nn.BatchNorm2d
+    for ndim, cls in ((2, nn.BatchNorm1d), (3, nn.BatchNorm1d), (4, nn.BatchNorm2d), (5, nn.BatchNorm3d)):
+        module = normalization("batch").build(3, ndim)
+        assert isinstance(module, cls)
+        assert type(module).forward is cls.forward  # nothing is added but the refusal of one value
+        assert repr(module) == repr(cls(3))
+        assert module.state_dict().keys() == cls(3).state_dict().keys()
     assert type(built("layer", 2)) is nn.LayerNorm
     assert type(built("layer", 4)) is nn.GroupNorm
 
@@ -260,7 +264,9 @@ def test_noisy_batch_is_batch_norm_with_the_noise_after_it(ndim):
 @pytest.mark.parametrize("name", PER_UNIT)
 def test_one_value_per_unit_is_refused_in_training_and_fine_in_eval(name, shape):
     module = normalization(name).build(3, len(shape))
-    with pytest.raises(UsageError, match=r"one value per unit in training, shape \(1, 3.*batch of 2 or more"):
+    words = rf"^{type(module).__name__} takes .*one value per unit in training, shape \(1, 3.*"
+    words += r"variance of one value is 0.*batch of 2 or more.*drop_last=True.*'layer', 'group:8'"
+    with pytest.raises(UsageError, match=words):
         module(torch.randn(shape))
     assert module.eval()(torch.randn(shape)).shape == shape
 
@@ -275,9 +281,11 @@ def test_batch_size_one_is_fine_within_a_sample(name):
     assert torch.isfinite(normalization(name).build(3, 2)(torch.randn(1, 3))).all()
 
 
-def test_torch_refuses_batch_size_one_itself():
-    with pytest.raises(ValueError, match="more than 1 value per channel"):
+def test_what_a_loop_around_torchs_own_expects_of_one_value_it_gets():
+    with pytest.raises(ValueError, match="one value per unit"):
         normalization("batch").build(3, 2)(torch.randn(1, 3))
+    with pytest.raises(ValueError, match="expected 4D input"):  # what torch refuses it still does in its own words
+        normalization("batch").build(3, 4)(torch.randn(1, 3))
 
 
 @pytest.mark.parametrize(

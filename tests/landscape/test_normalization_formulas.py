@@ -69,7 +69,8 @@ def same(ours: nn.Module, torchs: nn.Module, x: Tensor) -> None:
 @pytest.mark.parametrize(("ndim", "cls"), [(3, nn.InstanceNorm1d), (4, nn.InstanceNorm2d), (5, nn.InstanceNorm3d)])
 def test_instance_is_torchs_and_alike_in_eval(ndim, cls):
     module, y = trained(normalization("instance").build(6, ndim)), activations(ndim)
-    assert type(module) is cls
+    assert isinstance(module, cls)
+    assert type(module).forward is cls.forward
     columns = y.numpy()
     dims = tuple(range(2, ndim))
     mean, var = columns.mean(dims, keepdims=True), columns.var(dims, keepdims=True)
@@ -80,8 +81,12 @@ def test_instance_is_torchs_and_alike_in_eval(ndim, cls):
 
 def test_instance_does_not_act_on_vectors_and_is_refused_at_one_position():
     assert type(normalization("instance").build(6, 2)) is nn.Identity
-    with pytest.raises(ValueError, match="more than 1 spatial element"):
-        normalization("instance").build(6, 4)(torch.randn(4, 6, 1, 1))
+    for shape in ((4, 6, 1), (6, 1), (4, 6, 1, 1), (6, 1, 1), (4, 6, 1, 1, 1)):  # with and without a batch
+        ndim = len(shape) if shape[0] == 4 else len(shape) + 1
+        module = normalization("instance").build(6, ndim)
+        for training in (True, False):
+            with pytest.raises(UsageError, match=f"^{type(module).__name__} .*got one per unit.*'layer', 'group:8'"):
+                module.train(training)(torch.randn(shape))
 
 
 @pytest.mark.parametrize(
@@ -476,7 +481,7 @@ def test_a_dead_input_has_cosine_zero_and_finite_derivatives():
     assert EPS < 1e-5
 
 
-@pytest.mark.parametrize("name", ["weight-standardization", SCALED, "centered-cosine"])
+@pytest.mark.parametrize("name", ["weight-standardization", SCALED, "cosine", "centered-cosine"])
 def test_a_unit_with_one_input_is_refused_where_it_has_no_variance(name):
     with pytest.raises(UsageError, match="one input to a unit have no variance"):
         normalization(name).linear(nn.Linear(1, 4))

@@ -317,8 +317,7 @@ def test_nonlinearities_go_with_a_normalization_that_brings_one(monkeypatch, dra
     model, x = mlp(), draw(6, 3)
     plan = normalization_plan(model, "swish")
     assert [(c.name, c.action) for c in plan if c.after == "SiLU()"] == [("1", "replace"), ("3", "replace")]
-    assert plan[-1].name == ""
-    assert "'he'" in plan[-1].why
+    assert [(c.name, c.action) for c in plan if "weights kept; 'he'" in c.why] == [(n, "keep") for n in "024"]
     expected = model[4](F.silu(model[2](F.silu(model[0](x)))))
     torch.testing.assert_close(normalized(model, "swish")(x), expected, rtol=1e-12, atol=1e-12)
 
@@ -350,6 +349,48 @@ def test_nonlinearities_go_with_a_normalization_that_brings_one(monkeypatch, dra
 
     plan = normalization_plan(Reused(), "whole")
     assert said(plan) == [("norm", "replace"), ("relu", "can't")]
+
+
+def test_initial_weights_are_kept_and_said_so_or_drawn_on_request():
+    model = nn.Sequential(nn.Conv2d(64, 96, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 50), nn.ReLU(), nn.Linear(50, 2))
+    model[0].bias.data.fill_(3)
+    kept = normalized(model, "selu")
+    assert all(torch.equal(p, q) for p, q in zip(kept.parameters(), model.parameters(), strict=True))
+    said_of = {c.name: c for c in normalization_plan(model, "selu") if "lecun" in c.why}
+    assert list(said_of) == ["0", "3", "5"]
+    assert all(c.action == "keep" and "give initialize= a seed" in c.why for c in said_of.values())
+
+    before = copy.deepcopy(model.state_dict())
+    state = torch.get_rng_state()
+    drawn, again, other = (normalized(model, "selu", initialize=seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(torch.equal(p, q) for p, q in zip(drawn.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(drawn[0].weight, other[0].weight)
+    assert not any(drawn[n].bias.any() for n in (0, 3, 5))
+    n = 64 * 9
+    weight = drawn[0].weight.detach().double().flatten()
+    assert abs(float(weight.mean())) < 4 / (n * len(weight)) ** 0.5
+    assert abs(float(weight.var()) * n - 1) < 4 * (2 / len(weight)) ** 0.5
+    assert {c.name for c in normalization_plan(model, "selu", initialize=0) if "drawn anew" in c.why} == {"0", "3", "5"}
+    # A normalization without initial weights of its own draws none; nor where= names no layer.
+    assert torch.equal(normalized(model, "layer", initialize=0)[0].weight, model[0].weight)
+    part = normalized(model, "selu", where="[03]", initialize=0)
+    assert torch.equal(part[5].weight, model[5].weight)
+    assert torch.equal(part[3].weight, drawn[3].weight)
+    with pytest.raises(UsageError, match=r"initialize is a seed, .* not True"):
+        normalized(model, "selu", initialize=True)
+
+
+def test_initial_weights_are_not_drawn_where_they_would_be_others_too():
+    tied = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.ConvTranspose1d(4, 4, 1))
+    tied[2].weight = tied[0].weight
+    parametrizations.weight_norm(tied[4])
+    plan = {c.name: c for c in normalization_plan(tied, "selu", initialize=0) if c.action == "can't"}
+    assert {name: c.why.split(",")[0] for name, c in plan.items() if name in "02"} == dict.fromkeys(
+        "02", "its weight is tied to another module's"
+    )
+    assert "transposed convolution" in plan["4"].why
 
 
 @pytest.mark.parametrize(("name", "kind"), [("cosine", "CosineLinear"), ("evonorm-s0", "EvoNormS0")])

@@ -127,7 +127,9 @@ def test_a_kept_name_is_no_pretext_for_another_normalization():
     noisy = normalized(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), "noisy-batch")
     assert "Noisy" in normalization_plan(noisy, "batch")[0].before
     assert normalization_plan(noisy, "batch")[0].action == "replace"
-    assert type(normalized(noisy, "batch")[1].norm) is nn.BatchNorm1d
+    assert type(normalized(noisy, "batch")[1].norm) is type(NORMALIZATIONS["batch"].build(4, 2))
+    again = normalization_plan(normalized(noisy, "batch"), "batch")  # and ours is torch's, of whatever dimension
+    assert [(change.name, change.action) for change in again] == [("1", "keep")]
 
 
 def test_again_and_back(residual, draw):
