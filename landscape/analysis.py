@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,6 +35,16 @@ class Measure:
     batch: str = "same"
     layers: tuple[str, ...] = ("",)
     index: int = 0
+
+    @staticmethod
+    def training(quantity: str) -> Measure:
+        """What training itself records, e.g. "full_loss" or "test_accuracy"."""
+        return Measure("training", quantity, batch="")
+
+    @staticmethod
+    def derived(quantity: str) -> Measure:
+        """A number that the analysis derives, see ``landscape.derived``."""
+        return Measure("derived", quantity, batch="")
 
 
 @dataclass(frozen=True)
@@ -246,6 +256,23 @@ class Report:
     failures: tuple[str, ...] = ()
 
 
+def tally(verdicts: Iterable[Verdict]) -> str:
+    """Verdicts counted, in words, with the ids of those that do not hold.
+
+    >>> tally(())
+    'No claim was decided.'
+    """
+    groups: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        groups.setdefault(verdict.verdict, []).append(verdict.claim.id)
+    total = sum(map(len, groups.values()))
+    if not total:
+        return "No claim was decided."
+    held = len(groups.pop("holds", []))
+    rest = "; ".join(f"{verdict}: {', '.join(ids)}" for verdict, ids in groups.items())
+    return f"{held} of {total} claims hold{f'; {rest}' if rest else ''}."
+
+
 @dataclass(frozen=True)
 class Analysis:
     """One analysis: a question, the experiment of each preset, the claims, and what is drawn.
@@ -259,7 +286,7 @@ class Analysis:
         sections: (experiment, long table) -> the report's sections, figures and tables included. The long
             table's ``attrs["arrays"]`` is a function (probe, quantity) -> table of stored arrays.
         headline: (experiment, long table) -> the figure of page one.
-        answer: verdicts -> the answer in one to three sentences.
+        answer: verdicts -> the answer in one to three sentences; the verdicts counted unless given.
         definitions: term -> definition, for the methods part.
         title: the report's title; the experiment's name if empty.
         derive: (experiment, long table) -> further rows of the long table, made from the runs' own (see
@@ -273,7 +300,7 @@ class Analysis:
     claims: Callable[[Experiment], tuple[Claim, ...]]
     sections: Callable[[Experiment, pd.DataFrame], tuple[Section, ...]]
     headline: Callable[[Experiment, pd.DataFrame], Figure | None]
-    answer: Callable[[tuple[Verdict, ...]], str]
+    answer: Callable[[tuple[Verdict, ...]], str] = tally
     definitions: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
     derive: Callable[[Experiment, pd.DataFrame], pd.DataFrame] | None = None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from landscape.swapping import Change
 
 #: The analysis that a comparison gets, by name: the engine does not import what sits on it.
-ANALYSIS = ("landscape_analyses.pairs", "PAIRS")
+ANALYSIS = ("landscape_analyses.pairs", "ANALYSIS")
 WRITER = ("landscape_reports", "write_report")
 MOST_BETWEEN = 10
 

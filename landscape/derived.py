@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from landscape.experiment import Study
-from landscape.frames import RUN, pick
+from landscape.frames import OUTPUTS, RUN, pick
 
 #: A run trained if its final full loss is at most this much of the loss of guessing.
 TRAINED = 0.95
@@ -60,6 +60,19 @@ def derived(values: pd.DataFrame, study: Study, name: str) -> pd.DataFrame:
         quantity=name,
         **{key: value for key, value in plain.items() if key not in values},
     )
+
+
+def number(name: str) -> dict[str, Any]:
+    """The columns of the long table that pick a derived number, for panels and tables."""
+    return {"probe": "derived", "quantity": name}
+
+
+def worst_moments(frame: pd.DataFrame, study: Study) -> list[pd.DataFrame]:
+    """Per run, over layers: the largest distance of the activations' mean from 0, and of their variance from 1."""
+    return [
+        per_run(frame, study, "worst_mean", lambda v: v.abs().max(), **OUTPUTS, quantity="mean"),
+        per_run(frame, study, "worst_variance", lambda v: (v - 1).abs().max(), **OUTPUTS, quantity="variance"),
+    ]
 
 
 def steps_to(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -134,6 +134,38 @@ class Study:
             for arm in self.arms:
                 for rate in arm.learning_rates or self.learning_rates:
                     yield Run(study=self, arm=arm, learning_rate=rate, seed=seed)
+
+
+def grid(
+    name: str,
+    model: Spec | str,
+    data: Spec | str,
+    arms: Iterable[Arm | str],
+    rates: Sequence[float],
+    *,
+    seeds: int,
+    steps: int,
+    **more: Any,
+) -> Study:
+    """A study in its short form, as a TOML file has it.
+
+    Args:
+        name: the study's name.
+        model: a network, by name where it has no options.
+        data: a data set, likewise.
+        arms: the arms, by normalization where nothing else differs.
+        rates: learning rates.
+        seeds: how many, from 0 on.
+        steps: updates per run.
+        **more: other fields of Study; the primary rate is the first rate unless it is given.
+
+    >>> grid("s", "mlp", "digits", ["none", "batch"], [0.1, 1.0], seeds=3, steps=50).primary_rate
+    0.1
+    """
+    model, data = (Spec(one) if isinstance(one, str) else one for one in (model, data))
+    labelled = tuple(Arm(arm) if isinstance(arm, str) else arm for arm in arms)
+    fields: Options = {"primary_rate": rates[0], "seeds": tuple(range(seeds)), "steps": steps} | more
+    return Study(name, model, data, labelled, tuple(rates), **fields)
 
 
 @dataclass(frozen=True)

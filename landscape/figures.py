@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from landscape.analysis import Figure, Table, Verdict
+from landscape.analysis import Figure, Table
 from landscape.experiment import Study
-from landscape.frames import last_step, pick, table
+from landscape.frames import OUTPUTS, last_step, pick, table
 from landscape.statistics import interval
 
+#: The columns of the long table that pick what most figures show.
+LOSS: dict[str, Any] = {"probe": "training", "quantity": "full_loss"}
+ACCURACY: dict[str, Any] = {"probe": "training", "quantity": "test_accuracy"}
 INTERVAL = "Mean and 95 % t interval over seeds{logs}."
 OVER_SEEDS = "Median over {n} seeds; the band runs from the smallest to the largest."
 
@@ -36,6 +39,13 @@ class Panel:
     label: str = ""
     log: bool = False
     guide: float | None = None
+
+
+#: By layer, against the fixed point of a network that keeps its moments.
+MOMENTS = (
+    Panel("mean of activations", OUTPUTS | {"quantity": "mean"}, guide=0.0),
+    Panel("variance of activations", OUTPUTS | {"quantity": "variance"}, guide=1.0, log=True),
+)
 
 
 def over_steps(
@@ -166,7 +176,7 @@ def _lines(
         alt=alt or f"Lines over the {x_label}, one per arm: {titles}.",
         options={
             "x_label": x_label,
-            "columns": columns,
+            "columns": min(columns, len(panels)),
             "panels": [panel.title for panel in panels],
             "panel_labels": {panel.title: panel.label or panel.title for panel in panels},
             "panel_y_log": {panel.title: panel.log for panel in panels},
@@ -264,23 +274,6 @@ def at_end(name: str, title: str, study: Study, frame: pd.DataFrame, columns: Ma
     if len(wide):
         wide = wide.sort_values(by, key=lambda c: c.map(order) if c.name == "arm" else c)
     return Table(name, title, wide.rename(columns={"learning_rate": "lr"}))
-
-
-def tally(verdicts: Iterable[Verdict]) -> str:
-    """Verdicts counted, in words, with the ids of those that do not hold.
-
-    >>> tally(())
-    'No claim was decided.'
-    """
-    groups: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        groups.setdefault(verdict.verdict, []).append(verdict.claim.id)
-    total = sum(map(len, groups.values()))
-    if not total:
-        return "No claim was decided."
-    held = len(groups.pop("holds", []))
-    rest = "; ".join(f"{verdict}: {', '.join(ids)}" for verdict, ids in groups.items())
-    return f"{held} of {total} claims hold{f'; {rest}' if rest else ''}."
 
 
 def _natural(layer: str) -> list[tuple[int, int, str]]:

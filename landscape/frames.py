@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 RUN = ["arm", "learning_rate", "seed"]
+#: The columns of the long table that pick moments of what leaves each layer's nonlinearity.
+OUTPUTS: dict[str, Any] = {"probe": "moments", "variant": "nonlinearity output"}
 
 
 def pick(frame: pd.DataFrame, **equal: Any) -> pd.DataFrame:

@@ -3,53 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
-from landscape.derived import derived
-from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, over_steps, over_studies, tally
+from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
+from landscape.derived import derived, each_run, number
+from landscape.experiment import Experiment, ProbeSpec, Spec, grid
+from landscape.figures import ACCURACY, Panel, at_end, over_steps, over_studies
 from landscape.frames import RUN, pick
 
 SIZES = (1, 2, 4, 8, 32, 128)
 SMALL, LARGE = (1, 2, 4), (32, 128)
 NORMS = ("batch", "batch-renorm", "group:8", "layer", "instance")
-ACCURACY = {"probe": "training", "quantity": "test_accuracy"}
-PATH: dict[str, Any] = {"probe": "gradient_path", "variant": "gradient/scaled"}
-NOISE = {"probe": "derived", "quantity": "statistics_noise"}
 PANELS = (
     Panel("test accuracy", ACCURACY),
     Panel("test accuracy, statistics re-estimated", {"probe": "training", "quantity": "test_accuracy_reestimated"}),
-    Panel("noise of the mean, in deviations", NOISE, log=True),
-    Panel("max distance of gradients, relative", {"probe": "derived", "quantity": "relative_predictiveness"}, log=True),
+    Panel("noise of the mean, in deviations", number("statistics_noise"), log=True),
+    Panel("max distance of gradients, relative", number("relative_predictiveness"), log=True),
 )
 WU = "Wu & He 2018, arXiv 1803.08494"
 
 
 def _experiment(name: str, data: str, channels: list[Any], *, seeds: int, steps: int) -> Experiment:
-    def study(size: int) -> Study:
-        return Study(
-            name=f"b{size}",
-            model=Spec("convnet", {"channels": channels}),
-            data=Spec(data),
-            arms=tuple(Arm(norm) for norm in NORMS),
-            learning_rates=(0.05,),
-            primary_rate=0.05,
-            seeds=tuple(range(seeds)),
-            steps=steps,
-            batch_size=size,
-            evaluate_every=steps // 4,
-            full_batches=max(4, 128 // size),
-            probes=(
-                ProbeSpec("statistics_noise", every=steps // 4, arms=("batch", "batch-renorm")),
-                ProbeSpec("gradient_path", every=steps // 20, options={"multiples": [0.5, 1.0, 2.0]}),
-            ),
-        )
-
-    return Experiment(name, tuple(study(size) for size in SIZES))
+    noise = ProbeSpec("statistics_noise", every=steps // 4, arms=("batch", "batch-renorm"))
+    path = ProbeSpec("gradient_path", every=steps // 20, options={"multiples": [0.5, 1.0, 2.0]})
+    study = partial(grid, seeds=seeds, steps=steps, evaluate_every=steps // 4, probes=(noise, path))
+    network = Spec("convnet", {"channels": channels})
+    studies = [
+        study(f"b{size}", network, data, NORMS, (0.05,), batch_size=size, full_batches=max(4, 128 // size))
+        for size in SIZES
+    ]
+    return Experiment(name, tuple(studies))
 
 
 def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
@@ -57,91 +44,73 @@ def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for study in experiment.studies:
         own = pick(frame, study=study.name)
-        noise = pick(own, probe="statistics_noise", quantity="mean_noise").groupby(RUN)["value"].median()
-        rows.append(derived(noise.reset_index(), study, "statistics_noise"))
-        by = [*RUN, "step"]
-        same = pick(own, **PATH, batch="same").set_index(by)
-        distance, size = (same.loc[same["quantity"] == q, "value"] for q in ("predictiveness", "gradient_norm"))
+        noise = pick(own, probe="statistics_noise", quantity="mean_noise")
+        rows.append(each_run(noise, study, "statistics_noise", lambda each: each["value"].median()))
+        path = pick(own, probe="gradient_path", variant="gradient/scaled", batch="same").set_index([*RUN, "step"])
+        distance, size = (path.loc[path["quantity"] == q, "value"] for q in ("predictiveness", "gradient_norm"))
         relative = (distance / size).groupby(RUN).median()
         rows.append(derived(relative.reset_index(), study, "relative_predictiveness"))
-    last = experiment.studies[-1]
     wide = pd.concat(pick(part, quantity="statistics_noise", arm="batch") for part in rows)
     wide = wide.assign(size=np.log(wide["study"].str[1:].astype(float)), value=np.log(wide["value"]))
-    sizes = [(run, own) for run, own in wide.groupby(RUN) if len(own) > 1]  # a slope needs two of them
-    slopes = [(*run, np.polyfit(own["size"], own["value"], 1)[0] + 0.5) for run, own in sizes]
-    rows.append(derived(pd.DataFrame(slopes, columns=[*RUN, "value"]), last, "noise_exponent"))
-    return pd.concat(rows, ignore_index=True)
+    wide = wide[wide.groupby(RUN)["value"].transform("size") > 1]  # a slope needs two of them
+    slope = each_run(wide, study, "noise_exponent", lambda own: np.polyfit(own["size"], own["value"], 1)[0] + 0.5)
+    return pd.concat([*rows, slope], ignore_index=True)
+
+
+CLAIM = partial(Claim, window="end", needs_training=False)
 
 
 def claims(experiment: Experiment) -> tuple[Claim, ...]:
     """Batch normalization against group normalization at each batch size, and the noise that tells them apart."""
-    sizes = [int(study.name[1:]) for study in experiment.studies]
-    noise = Claim(
+    noise = CLAIM(
         "G8-noise",
         "The noise of a batch's mean falls as one over the root of the batch size: the exponent is -0.5 within 0.1.",
-        experiment.studies[-1].name,
-        Measure("derived", "noise_exponent", batch=""),
-        "batch",
-        reference=None,
-        scale="value",
-        kind="equivalence",
-        boundary=0.1,
-        window="end",
-        needs_training=False,
-        short="noise of statistics ~ 1/sqrt(batch size), exponent within 0.1",
-    )
-    return (*(claim for size in sizes for claim in _claims(size)), noise)
+        experiment.studies[-1].name, Measure.derived("noise_exponent"), "batch", reference=None, scale="value",
+        kind="equivalence", boundary=0.1, short="noise of statistics ~ 1/sqrt(batch size), exponent within 0.1",
+    )  # fmt: skip
+    return (*(claim for study in experiment.studies for claim in _claims(int(study.name[1:]))), noise)
 
 
 def _claims(size: int) -> Iterator[Claim]:
-    plain: dict[str, Any] = {"study": f"b{size}", "window": "end", "needs_training": False, "source": WU}
-    accuracy = Measure("training", "test_accuracy", batch="")
-    published = "ResNet-50 on ImageNet at 2 images a batch: group 10.6 points lower error than batch"
+    claim = partial(CLAIM, study=f"b{size}", source=WU)
+    higher = partial(
+        claim, measure=Measure.training("test_accuracy"), reference="batch", supports="larger", scale="difference"
+    )
     if size in SMALL:
-        for arm in ("group:8", "batch-renorm"):
-            yield Claim(
-                f"G8-{arm.partition(':')[0]}-{size}",
-                f"At batch size {size} {arm} ends at a higher test accuracy than batch normalization.",
-                measure=accuracy,
-                arm=arm,
-                reference="batch",
-                supports="larger",
-                scale="difference",
-                short=f"batch size {size}: {arm} above batch in test accuracy",
-                **plain | {"published": published if arm == "group:8" else ""},
-            )
-        yield Claim(
+        yield higher(
+            f"G8-group-{size}",
+            f"At batch size {size} group:8 ends at a higher test accuracy than batch normalization.",
+            arm="group:8", short=f"batch size {size}: group:8 above batch in test accuracy",
+            published="ResNet-50 on ImageNet at 2 images a batch: group 10.6 points lower error than batch",
+        )  # fmt: skip
+        yield higher(
+            f"G8-batch-renorm-{size}",
+            f"At batch size {size} batch-renorm ends at a higher test accuracy than batch normalization.",
+            arm="batch-renorm", short=f"batch size {size}: batch-renorm above batch in test accuracy",
+        )  # fmt: skip
+        yield claim(
             f"G8-pred-{size}",
             f"At batch size {size} the gradient is more predictive with group than with batch normalization.",
-            measure=Measure("derived", "relative_predictiveness", batch=""),
-            arm="group:8",
-            reference="batch",
+            measure=Measure.derived("relative_predictiveness"), arm="group:8", reference="batch",
             short=f"batch size {size}: group's gradient more predictive than batch's",
             note="Largest change of the gradient within 2 lr along it, over its own norm; same mini-batch.",
-            **plain,
-        )
+        )  # fmt: skip
     if size in LARGE:
-        yield Claim(
+        yield higher(
             f"G8-same-{size}",
             f"At batch size {size} group and batch normalization end within 3 points of test accuracy.",
-            measure=accuracy,
-            arm="group:8",
-            reference="batch",
-            supports="larger",
-            scale="difference",
-            kind="equivalence",
-            boundary=0.03,
+            arm="group:8", kind="equivalence", boundary=0.03,
             short=f"batch size {size}: group within 3 points of batch",
-            **plain,
-        )
+        )  # fmt: skip
 
 
 def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]:
     """Accuracy, noise and predictiveness over batch size; each batch size by itself."""
     ids = tuple(claim.id for claim in claims(experiment))
     noisy = tuple(id for id in ids if id == "G8-noise" or id.startswith("G8-pred"))
-    accuracy = [Panel(f"test accuracy, {study.name}", ACCURACY) for study in experiment.studies]
     tables = {panel.title: panel.rows for panel in PANELS}
+    shown = [study for study in experiment.studies if study.name in ("b2", "b128")]
+    accuracy = {study.name: [Panel(f"test accuracy, {study.name}", ACCURACY)] for study in shown}
     return (
         Section(
             "Accuracy",
@@ -159,11 +128,8 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
             "layers and steps.",
             claims=noisy,
             figures=tuple(
-                over_steps(
-                    f"steps-{study.name}", study, frame, [panel], title=f"Batch size {study.name[1:]}", columns=1
-                )
-                for study, panel in zip(experiment.studies, accuracy, strict=True)
-                if study.name in ("b2", "b128")
+                over_steps(f"steps-{s.name}", s, frame, accuracy[s.name], title=f"Batch size {s.name[1:]}")
+                for s in shown
             ),
         ),
     )
@@ -182,7 +148,7 @@ def answer(verdicts: tuple[Verdict, ...]) -> str:
     return f"{tally(verdicts)} Batch normalization ends below group normalization at {where}."
 
 
-BATCH_SIZE = Analysis(
+ANALYSIS = Analysis(
     name="batch-size",
     title="Normalization and batch size",
     question="At which batch sizes does batch normalization break, and do the others hold?",

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
-from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, dots, over_rates, over_steps, tally
+from landscape.analysis import Analysis, Claim, Figure, Measure, Section
+from landscape.experiment import Experiment, ProbeSpec, Spec, grid
+from landscape.figures import ACCURACY, LOSS, Panel, at_end, dots, over_rates, over_steps
 from landscape.statistics import best_rates
 
 SOURCE = "Luo et al. 2018, arXiv 1702.05870"
 NORMS = ("none", "cosine", "centered-cosine", "batch", "weight", "layer")
 RIVALS = ("batch", "weight", "layer")
-ACCURACY: dict[str, Any] = {"probe": "training", "quantity": "test_accuracy"}
-LOSS: dict[str, Any] = {"probe": "training", "quantity": "full_loss"}
 IN = "nonlinearity input"
 #: The study's name, what it is in words, and the layer whose pre-activations are measured.
 PLACES = (
@@ -26,26 +25,13 @@ PLACES = (
 
 
 def _experiment(name: str, data: str, width: int, channels: list[Any], *, seeds: int, steps: int) -> Experiment:
-    fully = Spec("mlp", {"hidden": [width, width]})
-    kinds = ((fully, data), (Spec("convnet", {"channels": channels}), data), (fully, "bag-of-words"))
-
-    def study(name: str, model: Spec, data: str) -> Study:
-        return Study(
-            name=name,
-            model=model,
-            data=Spec(data),
-            arms=tuple(Arm(norm) for norm in NORMS),
-            learning_rates=(0.1, 1.0),
-            primary_rate=0.1,
-            seeds=tuple(range(seeds)),
-            steps=steps,
-            batch_size=64,
-            evaluate_every=steps // 5,
-            full_batches=4,
-            probes=(ProbeSpec("moments", every=steps // 5),),
-        )
-
-    return Experiment(name, tuple(study(place[0], *kind) for place, kind in zip(PLACES, kinds, strict=True)))
+    fully, convolutional = Spec("mlp", {"hidden": [width, width]}), Spec("convnet", {"channels": channels})
+    kinds = {"fc": (fully, data), "conv": (convolutional, data), "words": (fully, "bag-of-words")}
+    study = partial(
+        grid, seeds=seeds, steps=steps, batch_size=64, evaluate_every=steps // 5, full_batches=4,
+        probes=(ProbeSpec("moments", every=steps // 5),),
+    )  # fmt: skip
+    return Experiment(name, tuple(study(place, *kind, NORMS, (0.1, 1.0)) for place, kind in kinds.items()))
 
 
 def claims(experiment: Experiment) -> tuple[Claim, ...]:
@@ -54,47 +40,35 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
 
 
 def _claims(study: str, where: str, layer: str) -> list[Claim]:
-    variance = Claim(
+    claim = partial(Claim, study=study, needs_training=False, source=SOURCE)
+    variance = claim(
         f"C-2-{study}",
         f"The variance of pre-activations is smaller with cosine normalization than without any ({where}).",
-        study,
-        Measure("moments", "variance", IN, batch="fixed", layers=(layer,)),
-        "cosine",
-        needs_training=False,
+        measure=Measure("moments", "variance", IN, batch="fixed", layers=(layer,)), arm="cosine",
         short=f"{study}: smaller variance of pre-activations",
-        source=SOURCE,
         note="Expected: cosines lie in [-1, 1], whatever is learned.",
-    )
+    )  # fmt: skip
     accuracy = [
-        Claim(
+        claim(
             f"C-4-{study}-{arm}-{rival}",
             f"{arm} ends at a higher test accuracy than {rival}, either at its best rate ({where}).",
-            study,
-            Measure("training", "test_accuracy", batch=""),
-            arm,
-            reference=rival,
-            supports="larger",
-            scale="difference",
-            window="end",
-            rate="best",
-            needs_training=False,
-            short=f"{study}: {arm} above {rival}",
-            source=SOURCE,
+            measure=Measure.training("test_accuracy"), arm=arm, reference=rival, supports="larger",
+            scale="difference", window="end", rate="best", short=f"{study}: {arm} above {rival}",
             published="lower test error than all three; the table was not found in a readable copy",
             counter_evidence="A cosine loses the length of its input, and with it what length tells.",
         )
         for arm in ("cosine", "centered-cosine")
         for rival in RIVALS
-    ]
+    ]  # fmt: skip
     return [variance, *accuracy]
 
 
 def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]:
     """One for each place."""
-    grid = [Panel("full loss at the end", LOSS, log=True), Panel("test accuracy at the end", ACCURACY)]
+    ends = [Panel("full loss at the end", LOSS, log=True), Panel("test accuracy at the end", ACCURACY)]
     parts = []
     for (name, where, layer), study in zip(PLACES, experiment.studies, strict=True):
-        variance: dict[str, Any] = {"probe": "moments", "quantity": "variance", "variant": IN, "layer": layer}
+        variance = {"probe": "moments", "quantity": "variance", "variant": IN, "layer": layer}
         panels = [Panel("test accuracy", ACCURACY), Panel(f"variance, {layer}", variance, log=True)]
         parts.append(
             Section(
@@ -103,10 +77,10 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
                 "output layer is never normalized.",
                 claims=tuple(claim.id for claim in _claims(name, where, layer)),
                 figures=(
-                    over_rates(f"rates-{name}", study, frame, grid, title="Over learning rates"),
+                    over_rates(f"rates-{name}", study, frame, ends, title="Over learning rates"),
                     over_steps(f"steps-{name}", study, frame, panels, title="While training"),
                 ),
-                tables=(at_end(f"end-{name}", "At the end", study, frame, {p.title: p.rows for p in grid}),),
+                tables=(at_end(f"end-{name}", "At the end", study, frame, {p.title: p.rows for p in ends}),),
             )
         )
     return tuple(parts)
@@ -119,12 +93,7 @@ def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
     return dots("headline", study, frame, [panel], rates=rates, title="Fully connected, each at its best rate")
 
 
-def answer(verdicts: tuple[Verdict, ...]) -> str:
-    """Counted."""
-    return tally(verdicts)
-
-
-COSINE_ANALYSIS = Analysis(
+ANALYSIS = Analysis(
     name="cosine",
     title="Cosine normalization",
     question="Do cosines in the place of dot products train better than batch, weight and layer normalization?",
@@ -138,6 +107,5 @@ COSINE_ANALYSIS = Analysis(
     claims=claims,
     sections=sections,
     headline=headline,
-    answer=answer,
     definitions={"best rate": "of two learning rates, the one with the lower median full loss at the end."},
 )

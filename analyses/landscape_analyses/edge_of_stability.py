@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
+from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
 from landscape.derived import per_run
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, over_rates, over_steps, tally
+from landscape.figures import Panel, at_end, over_rates, over_steps
 
 EDGE = 2.0
 #: Dex: within a quarter of 2 / lr.
@@ -190,7 +190,7 @@ def answer(verdicts: tuple[Verdict, ...]) -> str:
     return f"{tally(verdicts)} At the edge of stability (rates): {found or 'no arm at any rate'}."
 
 
-EDGE_OF_STABILITY = Analysis(
+ANALYSIS = Analysis(
     name="edge-of-stability",
     title="The edge of stability",
     question="Does full-batch descent raise sharpness to 2 / lr and hold it there, with and without normalization?",

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
+from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
 from landscape.derived import derived
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import at_end, tally
+from landscape.figures import at_end
 from landscape.frames import RUN, pick, stacked
 from landscape.krylov.density import Quadrature
 
@@ -208,7 +208,7 @@ def answer(verdicts: tuple[Verdict, ...]) -> str:
     )
 
 
-HESSIAN_SPECTRUM = Analysis(
+ANALYSIS = Analysis(
     name="hessian-spectrum",
     title="The spectrum of the Hessian",
     question="Does batch normalization remove the outliers of the Hessian, and the gradient's concentration in them?",

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
+from landscape.analysis import Analysis, Claim, Figure, Measure, Section
 from landscape.derived import derived, steps_to
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, over_rates, tally
+from landscape.figures import Panel, at_end, over_rates
 from landscape.frames import RUN, pick
 
 LECUN = "LeCun, Bottou, Orr & Mueller 1998, Efficient BackProp, section 4.3"
@@ -152,12 +152,7 @@ def _plane(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
     return pd.DataFrame({"x": x.ravel(), "y": y.ravel(), "value": one["loss"], "panel": arm})
 
 
-def answer(verdicts: tuple[Verdict, ...]) -> str:
-    """What holds."""
-    return tally(verdicts)
-
-
-INPUT_SCALE = Analysis(
+ANALYSIS = Analysis(
     name="input-scale",
     title="Inputs of different scale",
     question="What does normalizing inputs do to the loss, and does normalization inside a network do it too?",
@@ -169,7 +164,6 @@ INPUT_SCALE = Analysis(
     claims=claims,
     sections=sections,
     headline=headline,
-    answer=answer,
     derive=derive,
     definitions={
         "steps to target": f"the first evaluated step (every 2) with a full loss of {TARGET:g} of the best constant's; "

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
+from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
 from landscape.derived import derived, largest_stable_rate
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, over_rates, over_steps, tally
+from landscape.figures import Panel, at_end, over_rates, over_steps
 from landscape.frames import RUN, pick
 
 RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -191,7 +191,7 @@ def answer(verdicts: tuple[Verdict, ...]) -> str:
     )
 
 
-LEARNING_RATE = Analysis(
+ANALYSIS = Analysis(
     name="learning-rate",
     title="Normalization and the largest stable learning rate",
     question="Does batch normalization allow larger learning rates, and is that what it is good for?",

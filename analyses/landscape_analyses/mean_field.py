@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 
-from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
+from landscape.analysis import Analysis, Claim, Figure, Measure, Section
 from landscape.derived import derived
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, dots, over_layers, tally
+from landscape.figures import Panel, at_end, dots, over_layers
 from landscape.frames import RUN, pick
 from landscape_analyses.normalizations import arms
 
@@ -249,12 +249,7 @@ def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
     )
 
 
-def answer(verdicts: tuple[Verdict, ...]) -> str:
-    """Whether the constants are met."""
-    return tally(verdicts)
-
-
-MEAN_FIELD = Analysis(
+ANALYSIS = Analysis(
     name="mean-field",
     title="Gradients and ranks by depth, before training",
     question="How do gradients grow and directions collapse with depth under each normalization?",
@@ -266,7 +261,6 @@ MEAN_FIELD = Analysis(
     claims=claims,
     sections=sections,
     headline=headline,
-    answer=answer,
     derive=derive,
     definitions={
         "growth": "(||dL/dX_4|| / ||dL/dX_n||)^(2 / (n - 4)), X_l the input of layer l, n the output layer.",

@@ -192,7 +192,7 @@ def answer(verdicts: tuple[Verdict, ...]) -> str:
     )
 
 
-NORMALIZATIONS_ANALYSIS = Analysis(
+ANALYSIS = Analysis(
     name="normalizations",
     title="Every normalization on one network",
     question="Which normalizations train this network faster, and which make its landscape smoother?",

@@ -43,7 +43,7 @@ def answer(verdicts: tuple[Verdict, ...]) -> str:
     return "Measured in a training loop of one's own. One training decides no claim; the numbers stand for themselves."
 
 
-OBSERVED = Analysis(
+ANALYSIS = Analysis(
     name="observed",
     title="The landscape along one training",
     question="What did the probes see in this training?",

@@ -303,7 +303,7 @@ PRESETS: dict[str, Callable[[], Experiment]] = {
     "standard": lambda: _experiment("pairs-standard", steps=200, seeds=5, every=10),
 }
 
-PAIRS = Analysis(
+ANALYSIS = Analysis(
     name="pairs",
     question="Is the loss landscape smoother, and training better, with each of these normalizations?",
     paper="The measures of Santurkar et al. 2018 (arXiv 1805.11604), on any pair of networks",

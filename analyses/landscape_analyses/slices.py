@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
+from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, dots, over_rates, tally
+from landscape.figures import Panel, at_end, dots, over_rates
 from landscape.frames import RUN, pick, stacked
 from landscape.statistics import best_rates
 
@@ -199,7 +199,7 @@ def answer(verdicts: tuple[Verdict, ...]) -> str:
     return f"{tally(verdicts)} The filter-normalized plane rises less for: {smoother}."
 
 
-SLICES = Analysis(
+ANALYSIS = Analysis(
     name="slices",
     title="Slices of the landscape",
     question="Do shortcuts and normalization make slices through the landscape of a deep network smoother?",

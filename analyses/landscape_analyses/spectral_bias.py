@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
+from landscape.analysis import Analysis, Claim, Figure, Measure, Section
 from landscape.derived import derived, each_run
 from landscape.experiment import Arm, Experiment, Options, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, over_index, over_steps, tally
+from landscape.figures import Panel, at_end, over_index, over_steps
 from landscape.frames import RUN, last_step, pick
 from landscape.probes.bands import WIDEBAND
 
@@ -199,12 +199,7 @@ def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
     )
 
 
-def answer(verdicts: tuple[Verdict, ...]) -> str:
-    """What holds."""
-    return tally(verdicts)
-
-
-SPECTRAL_BIAS = Analysis(
+ANALYSIS = Analysis(
     name="spectral-bias",
     title="Spectral bias",
     question="Which frequencies of a function does a network learn, and does normalization or PhaseDNN change it?",
@@ -220,7 +215,6 @@ SPECTRAL_BIAS = Analysis(
     claims=claims,
     sections=sections,
     headline=headline,
-    answer=answer,
     derive=derive,
     definitions={
         "steps to learn": f"the first measured step with a relative error of {LEARNED:g} in a band; the last where "

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict
+from landscape.analysis import Analysis, Claim, Figure, Measure, Section
 from landscape.derived import largest_stable_rate
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, dots, over_layers, over_rates, over_steps, tally
+from landscape.figures import Panel, at_end, dots, over_layers, over_rates, over_steps
 
 #: Off the plateau: knowing how frequent each letter is gives .93 of the loss of guessing.
 TRAINED = 0.8
@@ -192,12 +192,7 @@ def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
     return dots("headline", study, frame, panels, rates=rates, title="Transformers on letters", caption=caption)
 
 
-def answer(verdicts: tuple[Verdict, ...]) -> str:
-    """What holds."""
-    return tally(verdicts)
-
-
-TRANSFORMER = Analysis(
+ANALYSIS = Analysis(
     name="transformer",
     title="Normalization of transformers",
     question="Where does a transformer's normalization belong, what can stand in its place, and who needs warm-up?",
@@ -218,7 +213,6 @@ TRANSFORMER = Analysis(
     claims=claims,
     sections=sections,
     headline=headline,
-    answer=answer,
     derive=derive,
     definitions={
         "largest stable rate": "the largest rate of the grid at which the last full loss is finite and at most "

@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 from landscape.statistics import false_holds
 from landscape.statistics.rule import size_of
-from landscape_analyses.santurkar import SANTURKAR
+from landscape_analyses.santurkar import ANALYSIS as SANTURKAR
 
 CLAIMS = [c for c in SANTURKAR.claims(SANTURKAR.presets["quick"]()) if not c.id.startswith("A-thm")]
 COMPARISONS = 200

@@ -12,7 +12,7 @@ from landscape.experiment import Experiment
 from landscape.reporting import build_report
 from landscape.statistics.rule import check_claim
 from landscape.store import Folder
-from landscape_analyses.santurkar import SANTURKAR
+from landscape_analyses.santurkar import ANALYSIS as SANTURKAR
 from landscape_analyses.santurkar.sections import answer
 from landscape_reports import write_report
 

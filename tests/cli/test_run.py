@@ -36,7 +36,7 @@ def build(input_shape, output_size, norm):
 
 ANALYSIS = """
 import dataclasses
-from landscape_analyses.pairs import PAIRS
+from landscape_analyses.pairs import ANALYSIS as PAIRS
 from landscape.toml import parse_toml
 
 def small():

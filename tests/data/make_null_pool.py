@@ -17,7 +17,7 @@ import pandas as pd
 from landscape.execution import execute
 from landscape.experiment import Arm, Experiment
 from landscape.store import Folder
-from landscape_analyses.santurkar import SANTURKAR
+from landscape_analyses.santurkar import ANALYSIS as SANTURKAR
 
 SEEDS = tuple(range(1000, 1020))
 CONTEXT = {"full_loss", "chance_loss", "step_curvature"}

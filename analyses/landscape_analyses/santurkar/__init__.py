@@ -31,7 +31,7 @@ DEFINITIONS = {
     "held-out": "loss and gradient of a mini-batch of the test split, along the gradient of the training mini-batch.",
 }
 
-SANTURKAR = Analysis(
+ANALYSIS = Analysis(
     name="santurkar",
     title="Does batch normalization smooth the loss landscape?",
     question="Do the claims of Santurkar et al. 2018 hold on these networks?",
