@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 RUN = ["arm", "learning_rate", "seed"]
@@ -38,6 +39,17 @@ def stacked(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Tables one below the other; an empty one where there are none."""
     found = list(parts)
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def swept(run: pd.DataFrame, quantity: str) -> npt.NDArray[np.float64]:
+    """One run's values of a quantity along its sweep, in the order of the index."""
+    return pick(run, quantity=quantity).sort_values("index")["value"].to_numpy(dtype=np.float64)
+
+
+def plane(run: pd.DataFrame) -> pd.DataFrame:
+    """Columns x, y, value: the loss on the plane of one run's rows of the probe ``loss_slice``."""
+    x, y = np.meshgrid(swept(run, "x"), swept(run, "y"), indexing="ij")
+    return pd.DataFrame({"x": x.ravel(), "y": y.ravel(), "value": swept(run, "loss")})
 
 
 def lines(frame: pd.DataFrame, panel: str | Callable[[pd.DataFrame], pd.Series] = "") -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
 from landscape.figures import Panel, at_end, dots, over_rates
-from landscape.frames import RUN, pick, stacked
+from landscape.frames import RUN, pick, plane, stacked, swept
 from landscape.statistics import best_rates
 
 NORMS = ("batch", "none")
@@ -168,10 +168,8 @@ def _planes(
     parts, path = [], {}
     for arm, rate in rates.items():
         run = pick(own, arm=arm, learning_rate=rate)
-        loss, x, y, path_x, path_y = (_values(run, q) for q in ("loss", "x", "y", "path_x", "path_y"))
-        at = [(a, b) for a in x for b in y]
-        plane = pd.DataFrame(at, columns=["x", "y"]).assign(value=loss, panel=f"{arm}, rate {rate:g}", arm=arm)
-        parts.append(plane)
+        parts.append(plane(run).assign(panel=f"{arm}, rate {rate:g}", arm=arm))
+        path_x, path_y = (swept(run, q).tolist() for q in ("path_x", "path_y"))
         path[f"{arm}, rate {rate:g}"] = list(zip(path_x, path_y, strict=True))
     shared = pick(own, quantity="explained_variance", index=1).groupby(RUN)["value"].last()
     said = "; ".join(f"{a}: {shared[a, r, min(study.seeds)]:.0%}" for a, r in rates.items() if len(shared))
@@ -185,11 +183,6 @@ def _planes(
         alt=f"Contours of the loss on a plane, one per arm: {', '.join(rates)}.",
         options={"x_label": "axis 1", "y_label": "axis 2", "panels": list(path), "path": path},
     )
-
-
-def _values(run: pd.DataFrame, quantity: str) -> list[float]:
-    found: list[float] = pick(run, quantity=quantity).sort_values("index")["value"].tolist()
-    return found
 
 
 def answer(verdicts: tuple[Verdict, ...]) -> str:
