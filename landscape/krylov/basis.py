@@ -29,7 +29,9 @@ def matrix_product(A: Tensor) -> Product:
 
 def length(v: Tensor) -> Tensor:
     """||v||, a scalar, in float64, chunk by chunk."""
-    return inner(v, v).sqrt()
+    parts = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in torch.split(v, CHUNK)]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(parts))
+    return total
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

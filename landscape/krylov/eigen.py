@@ -3,7 +3,8 @@
 Errors are bounded by min(r, r^2 / gap) with r the residual norm (Kato and Temple) and the gap taken to the nearest
 *interval* that another Ritz value may stand for, so a lone Ritz value, an unconverged neighbour or a cluster fall
 back to r. One start can't see a second copy of an eigenvalue, and may not yet see a close one: after convergence a
-fresh random start is grown outside everything found, until a missed eigenvalue would have shown itself.
+fresh random start is grown outside everything found, until a missed eigenvalue would have shown itself: a random
+start has a share of its eigenvector, and the polynomials of Lanczos bound the share that can hide from them.
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ class _Solver:
     def converge(self) -> bool:
         """Grow until the wanted errors are below tolerance; False if the products ran out."""
         space = self.space
+        space.settle()
         while space.finite:
             if space.size >= self.k:
                 theta, _, residuals = self._sorted()
@@ -155,10 +157,9 @@ class _Solver:
                 return None
             if not grown:
                 return False
-            low, high = self._interval(first, chain)
             if self._key(self._sorted()[0][: self.k])[-1] > bound:
                 return True
-            if chain not in space.chains or _would_show(bound, low, high, space.size - first, space.n):
+            if chain not in space.chains or self._would_show(bound, first, chain):
                 return False
         return None
 
@@ -209,28 +210,29 @@ class _Solver:
         theta, W, _ = self._sorted()
         self.space.restart(theta[:keep], W[:, :keep])
 
-    def _interval(self, first: int, chain: Chain) -> tuple[float, float]:
-        """Where the operator outside the earlier basis has its spectrum, as far as this chain can tell; in keys."""
-        theta, W = torch.linalg.eigh(self.space.projected(first))
-        reach = (chain.coupling[first : self.space.size] @ W).abs() if chain in self.space.chains else 0 * theta
-        low, high = float((theta - reach).min()), float((theta + reach).max())
-        if self.which == "magnitude":
-            far = max(abs(low), abs(high))
-            return -far, far
-        return (low, high) if self.which == "largest" else (-high, -low)
+    def _would_show(self, bound: float, first: int, chain: Chain) -> bool:
+        """Whether an eigenvalue beyond ``bound`` outside the earlier basis would show in this random start by now."""
+        T, beta = self.space.projected(first), float(chain.coupling[self.space.size - 1])
+        edges = {"largest": [bound], "smallest": [-bound], "magnitude": [bound, -bound]}[self.which]
+        return all(_hidden_share(T, beta, edge) * OVERLAP * self.space.n < 1.0 for edge in edges)
 
 
-def _would_show(bound: float, low: float, high: float, steps: int, n: int) -> bool:
-    """Whether an eigenvalue beyond ``bound`` would show after so many steps of Lanczos from a random start.
+def _hidden_share(T: Tensor, beta: float, edge: float) -> float:
+    """The most that an eigenvector with an eigenvalue at ``edge`` or beyond can have of ||start||^2; 1: all of it.
 
-    Against a spectrum in [low, high] the Chebyshev polynomial of degree steps - 1 lifts its share of the start,
-    1/n on average, by T(1 + 2 (bound - high) / (high - low))^2.
+    The Christoffel function 1 / sum_i p_i(edge)^2 of Lanczos' orthonormal polynomials p_0, p_1... (Szego 1939, 3.41):
+    tridiagonal T (m, m), and the norm of what is pending. It falls away from the Ritz values.
     """
-    if bound <= high:
-        return False
-    width = max(high - low, 1e-300)
-    lift = (steps - 1) * math.acosh(1.0 + 2.0 * (bound - high) / width)
-    return 2.0 * (lift - math.log(2.0)) >= math.log(OVERLAP * n)
+    ritz = torch.linalg.eigvalsh(T)
+    if float(ritz[0]) <= edge <= float(ritz[-1]):
+        return 1.0
+    before, p, total, last = 0.0, 1.0, 1.0, 0.0
+    for alpha, b in zip(T.diagonal().tolist(), [*T.diagonal(1).tolist(), beta], strict=True):
+        if not b > 0.0:
+            return 1.0
+        before, p, last = p, ((edge - alpha) * p - last * before) / b, b
+        total += p * p
+    return 1.0 / total
 
 
 def _summed(start: Tensor | None, space: Subspace) -> Tensor | None:

@@ -75,13 +75,9 @@ class Subspace:
         Returns:
             False if nothing of it was outside the basis (the chain has ended, without a product).
         """
+        if not self._clear(chain):
+            return False
         vector = chain.vector
-        if chain.clear < self.size:  # another chain has grown since
-            _, before, after = self.basis.orthogonalize(vector)
-            if after <= ROUNDING_UNITS * self.basis.eps * before:
-                self.chains.remove(chain)
-                return False
-            vector /= after
         self.basis.append(vector)
         image = self.product(vector)
         self.products += 1
@@ -100,6 +96,24 @@ class Subspace:
         else:
             chain.coupling[m] = beta
             chain.vector, chain.clear = image.div_(beta), self.size
+        return True
+
+    def settle(self) -> None:
+        """Take out of every pending vector what other chains have added to the basis since: its part of T is there."""
+        for chain in list(self.chains):
+            self._clear(chain)
+
+    def _clear(self, chain: Chain) -> bool:
+        """The pending vector made orthogonal to the basis again, its coupling smaller by as much; False: it ended."""
+        if chain.clear == self.size:
+            return True
+        _, before, after = self.basis.orthogonalize(chain.vector)
+        if after <= ROUNDING_UNITS * self.basis.eps * before:
+            self.chains.remove(chain)
+            return False
+        chain.vector /= after
+        chain.coupling *= after / before
+        chain.clear = self.size
         return True
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:

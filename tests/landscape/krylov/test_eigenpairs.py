@@ -7,6 +7,10 @@ import torch
 
 from landscape.errors import UsageError
 from landscape.krylov import eigenpairs, matrix_product
+from landscape.krylov.basis import Basis
+from landscape.krylov.eigen import _hidden_share
+from landscape.krylov.subspace import Subspace
+from landscape.streams import stream
 
 N = 300
 
@@ -60,6 +64,46 @@ def test_a_second_copy_that_one_start_can_not_see_is_found(seed):
     assert found.values.tolist() == pytest.approx([5.0, 5.0], rel=1e-3)
     assert found.verified
     assert found.products <= alone.products + 30
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 7])
+@pytest.mark.parametrize("edge", [0.5, -0.2])
+def test_the_share_that_can_hide_is_the_least_square_of_a_polynomial_that_is_one_at_the_edge(steps, edge):
+    spectrum = torch.tensor(_with_bulk(), dtype=torch.float64)
+    start = torch.randn(N, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    start /= start.norm()
+    space = Subspace(lambda v: spectrum * v, Basis(N, N, torch.float64, torch.device("cpu")), stream(0, "test"))
+    chain = space.start(start.clone())
+    for _ in range(steps):
+        space.grow(chain)
+    share = _hidden_share(space.projected(), float(chain.coupling[space.size - 1]), edge)
+    # min over q of sum_i w_i q(x_i)^2 with q(edge) = 1, deg q <= steps: least squares in powers of x - edge.
+    columns = start[:, None] * (spectrum - edge)[:, None] ** torch.arange(1, steps + 1)
+    rest = start - columns @ torch.linalg.lstsq(columns, start[:, None]).solution[:, 0]
+    assert share == pytest.approx(float(rest.square().sum()), rel=1e-6)
+
+
+def test_no_share_that_is_there_is_ruled_out():
+    spectrum = torch.tensor(_with_bulk(1.0), dtype=torch.float64)
+    for share in (1e-4, 1e-8, 1e-12):
+        start = torch.randn(N, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+        start[0] = 0.0
+        start *= math.sqrt(1.0 - share) / start.norm()
+        start[0] = math.sqrt(share)
+        space = Subspace(lambda v: spectrum * v, Basis(N, N, torch.float64, torch.device("cpu")), stream(0, "test"))
+        chain = space.start(start)
+        for _ in range(20):
+            space.grow(chain)
+            assert _hidden_share(space.projected(), float(chain.coupling[space.size - 1]), 1.0) >= 0.999 * share
+
+
+def test_the_search_is_short_where_the_bulk_lies_near_zero():
+    n = 20_000
+    spectrum = torch.cat([torch.tensor([5.0, 4.0, 3.0, 2.0]), 1e-3 * torch.rand(n - 4)]).double()
+    alone = eigenpairs(lambda v: spectrum * v, n, 4, verify=False)
+    found = eigenpairs(lambda v: spectrum * v, n, 4)
+    assert found.verified
+    assert found.products <= alone.products + 4
 
 
 def test_a_lone_ritz_value_or_a_converged_cluster_does_not_stop_it():
