@@ -6,12 +6,12 @@ A layer that is fed by the batch itself computes, at w - eta v,
 
 and neither bracket depends on eta; on a plane there is a third. In a multi-layer perceptron on flat images that
 product is most of the forward pass, so a sweep costs a quarter less. The two sides differ by the rounding of
-either.
+either. Nor do the weights of such a layer have to be moved where nothing else reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,8 +77,8 @@ class SharedFirstLayer(TorchFunctionMode):
     """Linear maps that the batch itself feeds, evaluated at w and combined on a line or a plane through it.
 
     As a context it notes them; ``at(axes, steps)`` is the context of an evaluation at w - sum_k steps_k axes_k,
-    in which their products are not computed again. The weights have to be moved as well: whoever else reads
-    them finds what belongs there. Taken only where both are the same function: a float32 or
+    in which their products are not computed again. The weights have to be moved as well, by ``move``: whoever else
+    reads them finds what belongs there. Taken only where both are the same function: a float32 or
     float64 call of ``F.linear`` outside autocast, with a parameter as weight, on a tensor that shares
     memory with the batch and was not written to in between. All else runs as it would.
 
@@ -89,6 +89,7 @@ class SharedFirstLayer(TorchFunctionMode):
 
     def __init__(self, parameters: Sequence[Tensor], batch: Batch) -> None:
         super().__init__()
+        self._parameters = parameters
         self._block = {id(p): k for k, p in enumerate(parameters)}
         inputs = () if isinstance(batch, Batches) else tensors_of(batch)
         self._memory = {_memory(t) for t in inputs} - {None}
@@ -96,6 +97,8 @@ class SharedFirstLayer(TorchFunctionMode):
         self._held = 0
         self._axes: Sequence[Sequence[Tensor]] | None = None
         self._steps: Sequence[float] = ()
+        self._late: dict[int, Tensor] = {}
+        self._place: tuple[Sequence[Tensor], Sequence[Tensor], float] | None = None
 
     @property
     def found(self) -> bool:
@@ -107,15 +110,66 @@ class SharedFirstLayer(TorchFunctionMode):
         self._axes, self._steps = axes, steps
         return self if self._layers else nullcontext()
 
+    def move(self, start: Sequence[Tensor], direction: Sequence[Tensor], step: float) -> None:
+        """w <- start - step * direction, as ``Parameters.move``, without the weights that ``leave_late`` named.
+
+        They follow when a call in this context other than the layer's own is handed one of them.
+        """
+        self._place = (start, direction, step) if self._late else None
+        for k, p in enumerate(self._parameters):
+            if id(p) not in self._late:
+                torch.add(start[k], direction[k], alpha=-step, out=p.data)
+
+    def leave_late(self, late: bool) -> None:
+        """Whether the weights of the layers that were noted are moved only when they are read.
+
+        Not where what feeds such a layer was written to: it may be computed anew at every point.
+        """
+        late = late and all(layer.x._version == layer.version for layer in self._layers)
+        tensors = [t for layer in self._layers for t in (layer.weight, layer.bias) if t is not None] if late else []
+        self._late = {id(t): t for t in tensors if id(t) in self._block}
+
+    @property
+    def leaves_late(self) -> bool:
+        """Whether some weights are moved only when they are read."""
+        return bool(self._late)
+
+    def catch_up(self) -> None:
+        """Move what was left behind."""
+        if self._place is None:
+            return
+        (start, direction, step), self._place = self._place, None
+        for key, p in self._late.items():
+            k = self._block[key]
+            torch.add(start[k], direction[k], alpha=-step, out=p.data)
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Calls of ``F.linear`` are looked at; every other call is made as it is."""
         if func is F.linear and self._memory:
             return self._linear(*args, **(kwargs or {}))
+        if self._place is not None and (self._holds_late(args) or (kwargs and self._holds_late(kwargs.values()))):
+            self.catch_up()
         return func(*args, **(kwargs or {}))
+
+    def _holds_late(self, parts: Iterable[Any]) -> bool:
+        late = self._late
+        for part in parts:
+            if id(part) in late:
+                return True
+            if isinstance(part, tuple | list | dict) and self._holds_late(
+                part.values() if isinstance(part, dict) else part
+            ):
+                return True
+        return False
+
+    def _plain(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self._holds_late((input, weight, bias)):
+            self.catch_up()
+        return F.linear(input, weight, bias)
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if not self._is_shareable(input, weight, bias):
-            return F.linear(input, weight, bias)
+            return self._plain(input, weight, bias)
         layer = next((known for known in self._layers if known.is_call(input, weight, bias)), None)
         if self._axes is None:
             y = F.linear(input, weight, bias)
@@ -125,10 +179,12 @@ class SharedFirstLayer(TorchFunctionMode):
                 self._layers.append(_Layer(weight, bias, input, input._version, y.detach().clone()))
             return y
         if layer is None:
-            return F.linear(input, weight, bias)
+            return self._plain(input, weight, bias)
         if not layer.slopes:
             layer.slopes = [self._slope(axis, input, weight, bias) for axis in self._axes]
         start = layer.before_last(self._steps)
+        if not torch.is_grad_enabled():
+            return torch.add(start, layer.slopes[-1], alpha=-self._steps[-1])
         combined: Tensor = _Combined.apply(weight, bias, input, start, layer.slopes[-1], self._steps[-1])  # type: ignore[no-untyped-call]
         return combined
 

@@ -154,6 +154,7 @@ class Objective:
         self.snapshot = snapshot
         self.parameters = Parameters(self.model, select)
         set_statistics(self.model, statistics)
+        snapshot.keep_flags()
 
     def loss(self, batch: Batch) -> Tensor:
         """L at the present weights, with its graph; one mini-batch."""
@@ -169,8 +170,7 @@ class Objective:
         """
         self.snapshot.rewind()
         if not isinstance(batch, Batches):
-            with forward:
-                loss = self.evaluate(batch)
+            loss = self.evaluate(batch, forward=forward)
             return loss.detach(), self.parameters.gradient(loss)
         total: Tensor | None = None
         mean: Blocks = []
@@ -197,15 +197,18 @@ class Objective:
         """L alone, without a graph; forward passes run inside ``forward``."""
         self.snapshot.rewind()
         parts = batch if isinstance(batch, Batches) else Batches([batch], [1.0])
-        with torch.no_grad(), forward:
+        with torch.no_grad():
             values = [
-                self.evaluate(part, graph=False) * w for part, w in zip(parts.batches, parts.weights, strict=True)
+                self.evaluate(part, graph=False, forward=forward) * w
+                for part, w in zip(parts.batches, parts.weights, strict=True)
             ]
-        return torch.stack(values).sum()
+        return torch.stack(values).sum() if len(values) > 1 else values[0]
 
-    def evaluate(self, batch: Batch, *, graph: bool = True) -> Tensor:
+    def evaluate(
+        self, batch: Batch, *, graph: bool = True, forward: AbstractContextManager[object] = _AS_IT_IS
+    ) -> Tensor:
         """The loss of one mini-batch as it stands: no rewinding, so that consecutive batches draw on."""
-        with torch.set_grad_enabled(graph):
+        with torch.set_grad_enabled(graph), forward:
             loss = self.loss_fn(self.model, batch)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__

@@ -137,7 +137,7 @@ class _ModuleState:
         self.bindings = [(own, list(own), list(own.values())) for own in _names(module)]
 
     def restore(self, *, flags: bool) -> None:
-        if self._is_rebound():  # cheap to see, and rare: done before every evaluation
+        if flags or self._is_rebound():  # cheap to see, and rare: done before every evaluation
             self._rebind(flags)
         for tensor, value in self.values:
             _each_once(tensor.data).copy_(value)
@@ -146,8 +146,16 @@ class _ModuleState:
         if self.extra is not None:
             self.module.set_extra_state(copy.deepcopy(self.extra))
 
+    def keep_flag(self) -> None:
+        """Its train flag as it is now is how ``restore`` without flags finds it."""
+        _, names, values = self.bindings[0]
+        if "training" in names:  # a compiled module's is that of the module inside
+            values[names.index("training")] = self.module.training
+
     def _is_rebound(self) -> bool:
         for now, (own, names, values) in zip(_names(self.module), self.bindings, strict=True):
+            if now is own and not now and not names:
+                continue
             if now is not own or len(now) != len(names) or not all(map(operator.is_, now.values(), values)):
                 return True
             if list(now) != names:
@@ -214,6 +222,11 @@ class Snapshot:
         for state in self._modules:
             state.restore(flags=False)
         self.random.restore()
+
+    def keep_flags(self) -> None:
+        """Train flags as they are now are those of the sweep; ``restore`` still brings back the first ones."""
+        for state in self._modules:
+            state.keep_flag()
 
     def restore(self) -> None:
         """Everything back to the start."""

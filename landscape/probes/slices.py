@@ -116,8 +116,9 @@ def loss_slice(
         ProbeError: nothing trainable, or a model that can't be moved in one process.
 
     Cost: X Y forward passes of all batches, and one more where w is no point of the grid. A linear layer that the
-    batch itself feeds is computed once per axis. Memory: w, the axes and one further copy of w, and at most
-    256 MiB for that layer.
+    batch itself feeds is computed once per axis, and its weights are moved only where something reads them (the
+    first point is evaluated twice to see whether the loss does so in a way that can't be watched). Memory: w, the axes
+    and one further copy of w, and at most 256 MiB for that layer.
 
     >>> w = nn.Linear(2, 1, bias=False)
     >>> bowl = lambda model, batch: model.weight.square().sum() / 2
@@ -234,14 +235,21 @@ def _evaluate(
     """L at w and at every point, and whether a first layer was shared."""
     first = SharedFirstLayer(objective.parameters.tensors, batches.batches)
     loss0 = objective.value(batches, first)
-    losses = []
+    first.leave_late(True)
+    losses: list[Tensor] = []
     for outer, row in _rows(start, axes, coordinates):
         for inner in coordinates[-1]:
             if not any((*outer, inner)):  # w itself
                 losses.append(loss0)
                 continue
-            objective.parameters.move(row, axes[-1], -inner)
-            losses.append(objective.value(batches, first.at(axes, [-x for x in (*outer, inner)])))
+            first.move(row, axes[-1], -inner)
+            here = first.at(axes, [-x for x in (*outer, inner)])
+            losses.append(objective.value(batches, here))
+            if first.leaves_late and len(losses) == 1:  # a corner: does the loss read the weights where nobody sees it?
+                first.catch_up()
+                again = objective.value(batches, here)
+                first.leave_late(bool(again == losses[0]))
+                losses[0] = again
     return loss0, torch.stack(losses).view([len(axis) for axis in coordinates]), first.found
 
 

@@ -184,3 +184,24 @@ def test_a_loss_that_holds_its_own_gradient():
     path = landscape.gradient_path(model, gradient_penalty, batch, ETAS)
     assert path.loss.tolist() == pytest.approx(losses, rel=1e-12)
     assert path.gradient_distance.tolist() == pytest.approx(distances, rel=1e-10)
+
+
+def test_weights_that_nothing_else_reads_are_left_behind_until_something_does():
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+    x, w = torch.randn(3, 6), list(model.parameters())
+    start, axis = [p.detach().clone() for p in w], [torch.ones_like(p) for p in w]
+    first = SharedFirstLayer(w, x)
+    with torch.no_grad():
+        with first:
+            model(x)
+        first.leave_late(True)
+        first.move(start, axis, 0.5)
+        assert [torch.equal(p, q) for p, q in zip(w, start, strict=True)] == [True, True, False, False]
+        with first.at([axis], [0.5]):
+            y = model(x)
+            assert torch.equal(w[0], start[0] - 0.5)  # handed to a call, it moves before the call is made
+        torch.testing.assert_close(y, model(x))
+        assert torch.equal(w[1], start[1] - 0.5)
+    x.mul_(2.0)
+    first.leave_late(True)
+    assert not first.leaves_late  # its input may be computed anew each time

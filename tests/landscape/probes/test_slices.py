@@ -269,6 +269,45 @@ def test_whatever_the_loss_does_the_shared_layer_gives_what_a_model_moved_by_han
         assert float(found.loss[1, 0]) == pytest.approx(float(loss_fn(moved, batch)), rel=1e-5)
 
 
+def _held_before(model):
+    """Ways to read a first layer's weight: none, calls that are seen, and ways that nobody can see."""
+    weight, array = model[0].weight, model[0].weight.detach().numpy()
+    alias = weight.data
+    return {
+        "not at all": lambda: 0.0,
+        "in a call": lambda: weight.detach().square().sum(),
+        "in a list": lambda: torch.cat([p.reshape(-1) for p in (weight, model[2].weight)]).square().sum(),
+        "by keyword": lambda: torch.sum(input=weight),
+        "by the bias": lambda: model[0].bias.sum(),
+        "by a functional call": lambda: torch.func.functional_call(model, dict(model.named_parameters()), (X,)).sum(),
+        "by vmap": lambda: torch.func.vmap(model)(X[None]).sum(),
+        "through an alias": lambda: alias.square().sum(),
+        "through an array": lambda: float((array**2).sum()),
+        "at some points only": lambda: weight.abs().sum() if float(model[2].weight.detach()[0, 0]) > 0 else 0.0,
+    }
+
+
+X = torch.randn(5, 6, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("way", list(_held_before(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 10)))))
+def test_whoever_reads_a_shared_layers_weight_finds_what_belongs_there(way):
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 10)).double()
+    read, batch = _held_before(model)[way], _batch((6,), dtype=torch.float64)
+    start = [p.detach().clone() for p in model.parameters()]
+    sizes = [p.numel() for p in start]
+    axes = torch.randn(2, sum(sizes), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found = landscape.loss_slice(model, lambda m, b: _cross_entropy(m, b) + read(), batch, directions=axes, points=4)
+    assert found.shared
+    for i, x in enumerate(found.coordinates[0].tolist()):
+        for j, y in enumerate(found.coordinates[1].tolist()):
+            for p, w, d in zip(model.parameters(), start, (x * axes[0] + y * axes[1]).split(sizes), strict=True):
+                p.data.copy_(w + d.view_as(w))
+            with torch.no_grad():
+                by_hand = _cross_entropy(model, batch) + read()
+            assert float(found.loss[i, j]) == pytest.approx(float(by_hand), rel=1e-12)
+
+
 def test_an_input_that_changes_between_points_is_not_taken_for_the_one_that_was_noted():
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 10)).double()
     axis = torch.zeros(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
