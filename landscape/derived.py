@@ -79,7 +79,7 @@ def steps_to(
     frame: pd.DataFrame,
     study: Study,
     name: str,
-    level: float | Mapping[int, float],
+    level: float | Mapping[int, float] | pd.Series,
     *,
     below: bool = False,
     **rows: Any,
@@ -90,13 +90,13 @@ def steps_to(
         frame: the long table.
         study: whose runs.
         name: the new quantity.
-        level: one number, or one per seed (another arm's best, say).
+        level: one number, or one per seed (another arm's best, say), as a dictionary or a series.
         below: count down to the level instead of up.
         **rows: the series, as for ``per_run``.
     """
     parts = []
     for seed in study.seeds:
-        goal = level.get(seed, np.nan) if isinstance(level, Mapping) else level
+        goal = level if isinstance(level, int | float) else level.get(seed, np.nan)
 
         def first(values: pd.Series, goal: float = goal) -> float:
             reached = values.index[values <= goal] if below else values.index[values >= goal]

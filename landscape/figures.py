@@ -41,6 +41,9 @@ class Panel:
     guide: float | None = None
 
 
+#: How training went: over steps, and what to list of its end.
+CURVES = (Panel("full loss", LOSS, log=True), Panel("test accuracy", ACCURACY))
+ENDS = {"full loss": LOSS, "test accuracy": ACCURACY}
 #: By layer, against the fixed point of a network that keeps its moments.
 MOMENTS = (
     Panel("mean of activations", OUTPUTS | {"quantity": "mean"}, guide=0.0),

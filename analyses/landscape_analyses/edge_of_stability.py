@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
-from landscape.derived import per_run
+from landscape.derived import number, per_run
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, over_rates, over_steps
+from landscape.figures import ACCURACY, LOSS, Panel, at_end, over_rates, over_steps
 
 EDGE = 2.0
 #: Dex: within a quarter of 2 / lr.
@@ -20,7 +20,6 @@ MARGIN = math.log10(1.25)
 EIGENPAIRS = {"probe": "hessian_eigenpairs", "variant": "hessian/largest"}
 SHARPNESS = EIGENPAIRS | {"quantity": "eigenvalue"}
 STEP_SHARPNESS = EIGENPAIRS | {"quantity": "step_sharpness"}
-LOSS = {"probe": "training", "quantity": "full_loss"}
 COHEN = "Cohen et al. 2021, arXiv 2103.00065"
 
 
@@ -85,7 +84,7 @@ def _claims(study: Study, arm: str) -> Iterator[Claim]:
         yield Claim(
             f"E-edge-{arm}-{rate:g}",
             f"{arm}: descent at rate {rate:g} ends at sharpness 2 / lr, within a factor 1.25.",
-            measure=Measure("derived", "edge_distance", batch=""),
+            measure=Measure.derived("edge_distance"),
             kind="equivalence",
             boundary=MARGIN,
             rate=rate,
@@ -98,7 +97,7 @@ def _claims(study: Study, arm: str) -> Iterator[Claim]:
     yield Claim(
         f"E-sharpening-{arm}",
         f"{arm}: at the smallest rate sharpness ends higher than it began.",
-        measure=Measure("derived", "sharpening", batch=""),
+        measure=Measure.derived("sharpening"),
         rate=low,
         short=f"{arm}, rate {low:g}: sharpness rises",
         published="progressive sharpening, until 2 / lr is reached",
@@ -112,7 +111,7 @@ def _same(arm: str) -> Claim:
         f"E-same-{arm}",
         f"At the same rate late sharpness with {arm} normalization is that without, within a factor 1.25.",
         "descent",
-        Measure("derived", "late_sharpness", batch=""),
+        Measure.derived("late_sharpness"),
         arm,
         kind="equivalence",
         boundary=MARGIN,
@@ -130,11 +129,11 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
     (study,) = experiment.studies
     ids = [claim.id for claim in claims(experiment)]
     table = {
-        "late sharpness": {"probe": "derived", "quantity": "late_sharpness"},
-        "log10 of it over 2/lr": {"probe": "derived", "quantity": "edge_distance"},
-        "late lr g'Hg/|g|^2": {"probe": "derived", "quantity": "late_step_curvature"},
+        "late sharpness": number("late_sharpness"),
+        "log10 of it over 2/lr": number("edge_distance"),
+        "late lr g'Hg/|g|^2": number("late_step_curvature"),
         "loss": LOSS,
-        "test accuracy": {"probe": "training", "quantity": "test_accuracy"},
+        "test accuracy": ACCURACY,
     }
     return (
         Section(
@@ -157,7 +156,7 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
                     frame,
                     [
                         Panel("lr g'Hg/|g|^2", {"probe": "curvature", "quantity": "step_curvature"}, guide=EDGE),
-                        Panel("test accuracy", {"probe": "training", "quantity": "test_accuracy"}),
+                        Panel("test accuracy", ACCURACY),
                     ],
                     title="Along the gradient",
                 ),
@@ -176,7 +175,7 @@ def _sharpness(study: Study, frame: pd.DataFrame, rate: float) -> Figure:
 def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
     """Late lr times sharpness, and the loss at the end, over rates."""
     (study,) = experiment.studies
-    late = {"probe": "derived", "quantity": "late_step_sharpness"}
+    late = number("late_step_sharpness")
     panels = [Panel("late lr x sharpness", late, log=True, guide=EDGE), Panel("loss at the end", LOSS, log=True)]
     caption = "The thin line is the edge of stability, sharpness 2 / lr."
     return over_rates("headline", study, frame, panels, title="Late sharpness over learning rates", caption=caption)

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
-from landscape.derived import derived
+from landscape.derived import derived, number
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
 from landscape.figures import at_end
 from landscape.frames import RUN, pick, stacked
@@ -70,7 +70,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
         Claim(
             "H-outliers",
             "With batch normalization the largest eigenvalue stands out less: lambda_1 / lambda_10 is smaller.",
-            measure=Measure("derived", "outlier_ratio_batch", batch=""),
+            measure=Measure.derived("outlier_ratio_batch"),
             short="smaller lambda_1/lambda_10",
             source=GHORBANI,
             published="outliers almost absent with batch normalization",
@@ -80,7 +80,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
         Claim(
             "H-energy",
             "With batch normalization less of the gradient lies in the space of the ten largest eigenvalues.",
-            measure=Measure("derived", "energy_batch", batch=""),
+            measure=Measure.derived("energy_batch"),
             scale="difference",
             short="less gradient energy in the top 10",
             source=GHORBANI,
@@ -90,7 +90,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
         Claim(
             "H-running",
             "With running instead of batch statistics the outliers of the same network stand out more.",
-            measure=Measure("derived", "outliers_return", batch=""),
+            measure=Measure.derived("outliers_return"),
             short="batch: larger lambda_1/lambda_10 with running statistics",
             published="outliers return where statistics are those of all the data",
             note="log10 of the ratio with running over the ratio with batch statistics. Trained with "
@@ -100,7 +100,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
         Claim(
             "H-energy-running",
             "With running instead of batch statistics more of the gradient lies in the top ten's space.",
-            measure=Measure("derived", "energy_returns", batch=""),
+            measure=Measure.derived("energy_returns"),
             short="batch: more gradient energy in the top 10 with running statistics",
             note="Difference of the shares.",
             **alone,
@@ -123,7 +123,7 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
     (study,) = experiment.studies
     ids = tuple(claim.id for claim in claims(experiment))
     columns = {
-        f"{words}, {mode}": {"probe": "derived", "quantity": f"{name}_{mode}"}
+        f"{words}, {mode}": number(f"{name}_{mode}")
         for name, words in (
             ("top", "lambda_1"),
             ("outlier_ratio", "lambda_1/lambda_10"),

@@ -49,8 +49,7 @@ def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
     for study in experiment.studies:
         best = per_run(frame, study, "best_accuracy", lambda v: v.max(), quantity="test_accuracy")
         plain = pick(best, arm="none", learning_rate=study.primary_rate).set_index("seed")["value"]
-        level: dict[Any, float] = plain.to_dict()
-        rows += [best, steps_to(frame, study, "steps_to_plain", level, quantity="test_accuracy")]
+        rows += [best, steps_to(frame, study, "steps_to_plain", plain, quantity="test_accuracy")]
     sigmoid, inception = experiment.studies
     rows.append(per_run(frame, sigmoid, "drift", lambda v: v.sum(), probe="activations", quantity="percentile_shift"))
     rows.append(largest_stable_rate(frame, inception))

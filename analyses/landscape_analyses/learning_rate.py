@@ -7,16 +7,16 @@ from typing import Any
 import pandas as pd
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
-from landscape.derived import derived, largest_stable_rate
+from landscape.derived import derived, largest_stable_rate, number
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, over_rates, over_steps
+from landscape.figures import CURVES, ENDS, LOSS, Panel, at_end, over_rates, over_steps
 from landscape.frames import RUN, pick
 
 RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 #: Equal and small: where the published gain of normalization is little.
 SMALL = 0.01
 PATH: dict[str, Any] = {"probe": "gradient_path", "variant": "gradient/fixed", "batch": "same"}
-RELATIVE = {"probe": "derived", "quantity": "relative_loss"}
+RELATIVE = number("relative_loss")
 BJORCK = "Bjorck et al. 2018, arXiv 1806.02375"
 
 
@@ -67,7 +67,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
         Claim(
             "R-stable",
             "The largest learning rate at which training works is larger with batch normalization.",
-            measure=Measure("derived", "largest_stable_rate", batch=""),
+            measure=Measure.derived("largest_stable_rate"),
             supports="larger",
             short="larger stable rate",
             published="ResNet-110: 0.1 with, 0.0001 without",
@@ -79,7 +79,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
             Claim(
                 f"R-relative-{size:g}",
                 f"A step of size {size:g} along the gradient leaves less of the loss with batch normalization.",
-                measure=Measure("derived", "relative_loss", batch=""),
+                measure=Measure.derived("relative_loss"),
                 rate=size,
                 short=f"step size {size:g}: smaller relative loss",
                 published="about 1 or less with; orders of magnitude more without",
@@ -92,7 +92,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
         Claim(
             "R-bounded",
             "With batch normalization a step of size 0.1 along the gradient does not raise the mini-batch's loss.",
-            measure=Measure("derived", "relative_loss", batch=""),
+            measure=Measure.derived("relative_loss"),
             reference=None,
             scale="value",
             kind="threshold",
@@ -105,7 +105,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
         Claim(
             "R-small",
             "At an equal small rate test accuracy with and without batch normalization ends within 3 points.",
-            measure=Measure("training", "test_accuracy", batch=""),
+            measure=Measure.training("test_accuracy"),
             supports="larger",
             scale="difference",
             kind="equivalence",
@@ -118,7 +118,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
         Claim(
             "R-best",
             "Each at its best rate, batch normalization ends at a higher test accuracy.",
-            measure=Measure("training", "test_accuracy", batch=""),
+            measure=Measure.training("test_accuracy"),
             supports="larger",
             scale="difference",
             rate="best",
@@ -134,22 +134,13 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
     (study,) = experiment.studies
     ids = [claim.id for claim in claims(experiment)]
     along = tuple(id for id in ids if id.startswith(("R-relative", "R-bounded")))
-    loss, accuracy = ({"probe": "training", "quantity": q} for q in ("full_loss", "test_accuracy"))
     return (
         Section(
             "Learning rates",
             "The same number of steps at every rate. A run that diverged is drawn at the upper edge.",
             claims=tuple(id for id in ids if id not in along),
-            figures=(
-                over_steps(
-                    "steps",
-                    study,
-                    frame,
-                    [Panel("full loss", loss, log=True), Panel("test accuracy", accuracy)],
-                    title="At the equal small rate",
-                ),
-            ),
-            tables=(at_end("end", "At the end", study, frame, {"full loss": loss, "test accuracy": accuracy}),),
+            figures=(over_steps("steps", study, frame, CURVES, title="At the equal small rate"),),
+            tables=(at_end("end", "At the end", study, frame, ENDS),),
         ),
         Section(
             "The loss along the gradient",
@@ -163,7 +154,6 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
                     frame,
                     [Panel("L(w - eta g) / L(w)", RELATIVE, log=True, guide=1.0)],
                     title="Relative loss over step size",
-                    columns=1,
                     caption="The horizontal axis is eta; the runs are those at the primary rate.",
                 ),
             ),
@@ -175,7 +165,7 @@ def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
     """Loss at the end over rates, and relative loss over step sizes."""
     (study,) = experiment.studies
     panels = [
-        Panel("full loss at the end", {"probe": "training", "quantity": "full_loss"}, log=True),
+        Panel("full loss at the end", LOSS, log=True),
         Panel("relative loss along the gradient", RELATIVE, label="L(w - eta g) / L(w)", log=True, guide=1.0),
     ]
     caption = "Left: rate of the run. Right: step size eta along the gradient, early in the runs at the primary rate."

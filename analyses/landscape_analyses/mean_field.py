@@ -14,12 +14,12 @@ from landscape.derived import each_run, number
 from landscape.experiment import Experiment, ProbeSpec, Spec, grid
 from landscape.figures import Panel, at_end, dots, over_layers
 from landscape.frames import pick
-from landscape_analyses.normalizations import arms
+from landscape_analyses.normalizations import arms, refusals
 
 #: Growth is taken from here on: closer to the data the normalized layers are not yet at their fixed point.
 FIRST = 4
 RATE = 1e-30  # of the one step that a run has to have: it moves nothing
-LINEAR = (8, 16, 64)  # batch sizes
+LINEAR = {8: "linear-8", 16: "linear-16", 64: "linear-64"}  # batch size -> study
 PAIR = ("none", "batch")
 YANG = "Yang et al. 2019 (arXiv 1902.08129)"
 DANESHMAND = "Daneshmand et al. 2020 (arXiv 2003.01652)"
@@ -38,7 +38,7 @@ def _experiment(name: str, *, width: int, seeds: int) -> Experiment:
     #: Of each study: arms, width, depth, batch size and what else the network is.
     shapes = {
         "relu": (norms, width, 16, 256, {}),
-        **{f"linear-{size}": (PAIR, 2 * width, 12, size, linear) for size in LINEAR},
+        **{study: (PAIR, 2 * width, 12, size, linear) for size, study in LINEAR.items()},
         "rank-relu": (PAIR, 32, 100, 32, {}),
         "rank-linear": (PAIR, 32, 100, 32, linear),
     }
@@ -70,63 +70,57 @@ def _per_layer(gradients: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float
     return float((gradients[0] / gradients[-1]) ** (2 / (len(gradients) - 1)))
 
 
-CLAIM = partial(Claim, window="end", needs_training=False)
-
-
 def claims(experiment: Experiment) -> tuple[Claim, ...]:
     """Growth as theory has it, larger than without normalization; directions kept, and lost without it."""
-    linear = {f"linear-{size}": (size, theory(f"linear-{size}")) for size in LINEAR}
-    return (
-        _as_theory("relu", "batch: grows by pi / (pi - 1) a layer with ReLU", "1.467 at large batches"),
-        *(_as_theory(study, f"batch of {size}: grows by {growth:.3f} without ReLU")
-          for study, (size, growth) in linear.items()),
-        CLAIM("M-explode", "Gradients grow more from layer to layer with batch normalization than without, by 10 % or "
-              "more.", "relu", Measure.derived("growth"), "batch", supports="larger", boundary=math.log10(1.1),
-              source=YANG, short="batch: gradients grow more than with none"),
-        *_ranks("relu"),
-        *_ranks("linear"),
-    )  # fmt: skip
+    return tuple(_claims())
 
 
-def _as_theory(study: str, short: str, published: str = "") -> Claim:
-    grows = f"With batch normalization the squared gradient grows by {theory(study):.4g} a layer, within 3 %."
-    return CLAIM(f"M-{study}", grows, study, Measure.derived("excess"), "batch", None, supports="larger", scale="value",
-                 kind="equivalence", boundary=math.log10(1.03), source=YANG, published=published, short=short,
-                 note="The value is log10 of the growth over the theory's, which is of infinitely wide layers.",
-                 )  # fmt: skip
-
-
-def _ranks(kind: str) -> Iterator[Claim]:
-    alone = partial(CLAIM, reference=None, scale="value", kind="threshold", source=DANESHMAND)
-    rank = partial(alone, study=f"rank-{kind}", measure=Measure.derived("last_rank"))
+def _claims() -> Iterator[Claim]:
+    claim = partial(Claim, window="end", needs_training=False)
+    alone = partial(claim, reference=None, scale="value")
+    without = "batch of {}: grows by {:.3f} without ReLU"
+    growths = {study: (without.format(size, theory(study)), "") for size, study in LINEAR.items()}
+    with_relu = ("batch: grows by pi / (pi - 1) a layer with ReLU", "1.467 at large batches")
+    for study, (short, published) in ({"relu": with_relu} | growths).items():
+        yield alone(f"M-{study}", f"With batch normalization the squared gradient grows by {theory(study):.4g} a "
+                    "layer, within 3 %.", study, Measure.derived("excess"), "batch", supports="larger",
+                    kind="equivalence", boundary=math.log10(1.03), source=YANG, short=short, published=published,
+                    note="The value is log10 of the growth over the theory's, which is of infinitely wide layers.",
+                    )  # fmt: skip
+    yield claim("M-explode", "Gradients grow more from layer to layer with batch normalization than without, by 10 % "
+                "or more.", "relu", Measure.derived("growth"), "batch", supports="larger", boundary=math.log10(1.1),
+                source=YANG, short="batch: gradients grow more than with none")  # fmt: skip
     half, after = 0.5 * math.sqrt(32), "After 100 layers the rank of 32 samples in 32 units is"
-    yield rank(f"M-rank-{kind}-batch", f"{after} above {half:.3g} with batch.", arm="batch", supports="larger",
-               boundary=half, published="of order sqrt(32) = 5.66 with batch normalization",
-               short=f"{kind}, batch: directions are kept",
-               note="The theorem has a constant that is not stated; half of sqrt(32) is a choice.")  # fmt: skip
-    yield rank(f"M-rank-{kind}-none", f"{after} below 1.5 with none.", arm="none", boundary=-1.5,
-               published="1 in the limit of depth", short=f"{kind}, none: one direction is left")  # fmt: skip
+    for kind in ("relu", "linear"):
+        rank = partial(alone, study=f"rank-{kind}", measure=Measure.derived("last_rank"), kind="threshold")
+        yield rank(f"M-rank-{kind}-batch", f"{after} above {half:.3g} with batch.", arm="batch", supports="larger",
+                   boundary=half, source=DANESHMAND, short=f"{kind}, batch: directions are kept",
+                   published="of order sqrt(32) = 5.66 with batch normalization",
+                   note="The theorem has a constant that is not stated; half of sqrt(32) is a choice.")  # fmt: skip
+        yield rank(f"M-rank-{kind}-none", f"{after} below 1.5 with none.", arm="none", boundary=-1.5,
+                   source=DANESHMAND, published="1 in the limit of depth",
+                   short=f"{kind}, none: one direction is left")  # fmt: skip
 
 
 def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]:
     """Growth by depth and for every normalization; rank likewise."""
     relu, linear, rank = (experiment.study(name) for name in ("relu", "linear-8", "rank-relu"))
     ids = tuple(claim.id for claim in claims(experiment))
+    ranks = tuple(id for id in ids if id.startswith("M-rank"))
     few = pick(frame, arm=SHOWN)
     back = [Panel("gradient at the layer's input", {"probe": "signals", "quantity": "input_gradient"}, log=True)]
     left = {"probe": "signals", "quantity": "rank"}
     bound, plain = Panel("rank", left, log=True, guide=math.sqrt(32)), Panel("rank", left, log=True)
     width = relu.data.options["shape"][0]
-    refused = "; ".join(f"{name}: {why}" for name, why in arms("mlp", input_shape=(width,), hidden=[width])[1].items())
     columns = {"growth": number("growth"), "rank": number("last_rank")}
-    small, caption = "ReLU, 32 samples in 32 units", "The thin line is sqrt(32)."
+    caption = "The thin line is sqrt(32)."
     return (
         Section(
             "How gradients grow on their way back",
             f"Growth is the geometric mean from layer {FIRST} on of the quotient of squared gradients at the inputs of "
             "two layers that follow each other. Inputs are Gaussian, nothing is trained."
-            + (f"\n\nNot in this network: {refused}" if refused else ""),
-            claims=ids[:-4],
+            + refusals("mlp", input_shape=(width,), hidden=[width]),
+            claims=tuple(id for id in ids if id not in ranks),
             figures=(
                 over_layers("gradients", relu, few, back, step=0, title="With ReLU, 256 samples"),
                 over_layers("linear", linear, frame, back, step=0, title="Without ReLU, 8 samples"),
@@ -136,9 +130,11 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
         Section(
             "Which directions are left",
             "Rank is tr(M)^2 / ||M||^2 of the samples' second moments M = X X': 1 where all have one direction.",
-            claims=ids[-4:],
+            claims=ranks,
             figures=(
-                over_layers("ranks", rank, frame, [bound], step=0, title=small, caption=caption),
+                over_layers(
+                    "ranks", rank, frame, [bound], step=0, title="ReLU, 32 samples in 32 units", caption=caption
+                ),
                 over_layers("ranks-all", relu, few, [plain], step=0, title="ReLU, 256 samples"),
             ),
         ),

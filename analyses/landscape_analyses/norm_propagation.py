@@ -12,7 +12,7 @@ import pandas as pd
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section
 from landscape.derived import number, per_run, worst_moments
 from landscape.experiment import Experiment, ProbeSpec, Spec, grid
-from landscape.figures import ACCURACY, LOSS, MOMENTS, Panel, at_end, over_layers, over_steps
+from landscape.figures import CURVES, ENDS, MOMENTS, Panel, at_end, over_layers, over_steps
 from landscape.frames import pick
 
 SOURCE = "Arpit et al. 2016, arXiv 1603.01431"
@@ -88,14 +88,12 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
     """Random networks; training; a batch of one."""
     random, training, single = experiment.studies
     growth = [Panel("growth of squared gradients", {"probe": "signals", "quantity": "growth"}, guide=1.0)]
-    train = [Panel("full loss", LOSS, log=True), Panel("test accuracy", ACCURACY)]
     shape = [
         Panel(f"{title}, fc{k}", IN | {"quantity": quantity, "layer": f"fc{k}.activation"}, guide=0.0)
         for k in (1, 6)
         for title, quantity in (("distance from Gaussian", "gaussian_distance"), ("excess kurtosis", "excess_kurtosis"))
     ]
     worst = {name: number(name) for name in ("worst_mean", "worst_variance", "growth")}
-    ends = {"full loss": LOSS, "test accuracy": ACCURACY}
     gap = {"largest distance from a Gaussian": number("distance")}
     return (
         Section(
@@ -110,17 +108,17 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
             "Images are standardized by one mean and deviation over all pixels, not pixel by pixel.",
             claims=("D-5", "D-6"),
             figures=(
-                over_steps("training", training, frame, train, title="Training"),
+                over_steps("training", training, frame, CURVES, title="Training"),
                 over_steps("shape", training, frame, shape, title="Are the inputs of units Gaussian?"),
             ),
-            tables=(at_end("training", "At the end", training, frame, ends | gap),),
+            tables=(at_end("training", "At the end", training, frame, ENDS | gap),),
         ),
         Section(
             "A batch of one",
             "Batch normalization has no arm here: one value per unit has no variance.",
             claims=("D-4",),
-            figures=(over_steps("single", single, frame, train, title="Batch size 1"),),
-            tables=(at_end("single", "At the end", single, frame, ends),),
+            figures=(over_steps("single", single, frame, CURVES, title="Batch size 1"),),
+            tables=(at_end("single", "At the end", single, frame, ENDS),),
         ),
     )
 

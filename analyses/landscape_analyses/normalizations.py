@@ -47,6 +47,12 @@ def arms(model: str = "convnet", **options: Any) -> tuple[tuple[str, ...], dict[
     return tuple(known), refused
 
 
+def refusals(model: str = "convnet", **options: Any) -> str:
+    """What a report says of those that can't stand in the network; nothing where all can."""
+    refused = "; ".join(f"{name}: {why}" for name, why in arms(model, **options)[1].items())
+    return f"\n\nNot in this network: {refused}" if refused else ""
+
+
 def _experiment(name: str, *, steps: int, seeds: int, every: int) -> Experiment:
     study = Study(
         name="digits",
@@ -81,7 +87,7 @@ def _claims(arm: str) -> Iterator[Claim]:
         f"{arm}-loss",
         f"With {arm} normalization training ends at a lower loss than without any, either at its best learning rate.",
         "digits",
-        Measure("training", "full_loss", batch=""),
+        Measure.training("full_loss"),
         arm,
         window="end",
         rate="best",
@@ -107,17 +113,15 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
     """The ranking in training and in the landscape, and how the rates were chosen."""
     study, rates = experiment.studies[0], best_rates(frame, experiment, "digits")
     ids = [claim.id for claim in claims(experiment)]
-    refused = "; ".join(f"{name}: {why}" for name, why in arms()[1].items())
     grid = [Panel("full loss at the end", END | {"quantity": "full_loss"}, log=True)]
     return (
         Section(
             "Training",
-            "Every arm at the learning rate of three at which its median full loss is lowest at the end."
-            + (f"\n\nNot in this network: {refused}" if refused else ""),
+            "Every arm at the learning rate of three at which its median full loss is lowest at the end." + refusals(),
             claims=tuple(id for id in ids if id.endswith("-loss")),
             figures=(
                 _dots("losses", study, frame, rates, TRAINING[1:]),
-                over_rates("rates", study, frame, grid, title="How the rates were chosen", columns=1),
+                over_rates("rates", study, frame, grid, title="How the rates were chosen"),
             ),
             tables=(_ranking("training", study, frame, rates, TRAINING),),
         ),

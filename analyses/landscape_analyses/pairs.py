@@ -70,13 +70,13 @@ def _claims(study: Study, arm: Arm, prefix: str) -> Iterator[Claim]:
         measure = Measure("gradient_path", "effective_smoothness", INVARIANT)
         what = "beta in a measure that rescaling the weights can't change is smaller"
         yield _smoother(*named("beta-inv", what), measure, arm.label, base)
-    loss = Measure("training", "full_loss", batch="")
+    loss = Measure.training("full_loss")
     end = named("loss", "training ends at a lower loss")
     yield Claim(*end, loss, arm.label, base, window="end", needs_training=False)
     if classifies(study):
         yield Claim(
             *named("acc", "the test accuracy at the end is higher"),
-            Measure("training", "test_accuracy", batch=""),
+            Measure.training("test_accuracy"),
             arm.label,
             base,
             supports="larger",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
 from landscape.experiment import Experiment, ProbeSpec, Spec, grid
-from landscape.figures import ACCURACY, LOSS, Panel, at_end, over_index, over_steps
+from landscape.figures import ACCURACY, CURVES, LOSS, Panel, at_end, over_index, over_steps
 
 CELLS = ("rnn", "lstm", "gru")
 INPUTS = ["layers.layer1.input", "layers.layer2.input"]
@@ -36,58 +36,40 @@ def _experiment(name: str, *, seeds: int, steps: int, every: int) -> Experiment:
     return Experiment(name, (*cells, text))
 
 
-CLAIM = partial(Claim, needs_training=False)
-BETWEEN = Measure("positions", "between", layers=(SECOND,))
-
-
 def claims(experiment: Experiment) -> tuple[Claim, ...]:
     """Faster with each normalization and cell; and time steps that differ, where they do."""
-    generalizes = CLAIM(
-        "R-test",
-        "With batch normalization over all steps an LSTM's test accuracy ends within 3 points of that without.",
-        "lstm", Measure.training("test_accuracy"), "batch", supports="larger", scale="difference", kind="equivalence",
-        boundary=0.03, window="end", source=LAURENT, short="lstm, batch: test accuracy as without",
-        published="no better generalization, in language models and speech",
-    )  # fmt: skip
-    control = CLAIM(
-        "R-text-1",
-        "Without normalization, less than 1 % of the variance of the first layer's inputs lies between time steps "
-        "(text).",
-        "text", Measure("positions", "between", layers=(FIRST,)), "none", None, supports="larger", scale="value",
-        kind="equivalence", boundary=0.01, source=COOIJMANS,
-        short="text, none: less than 1 % of the variance between steps, first layer",
-        note="The control: letters of a stationary source, so that only chance tells the positions apart.",
-    )  # fmt: skip
-    faster = (claim for cell in CELLS for claim in _faster(cell))
-    return (*faster, generalizes, *(claim for cell in CELLS for claim in _differ(cell)), control)
+    return tuple(_claims())
 
 
-def _faster(cell: str) -> Iterator[Claim]:
-    for arm, (where, source) in WHERE.items():
-        yield CLAIM(
-            f"R-{cell}-{arm}",
-            f"Statistics over {where} make a {cell} train faster: a lower full loss, mean over the run.",
-            cell, Measure.training("full_loss"), arm, reduce="mean", source=source, short=f"{cell}: faster with {arm}",
-            published="faster convergence of the training criterion",
-        )  # fmt: skip
-
-
-def _differ(cell: str) -> Iterator[Claim]:
-    yield CLAIM(
-        f"R-differ-{cell}",
-        "Without normalization, more than 5 % of the variance of the second layer's inputs lies between time steps "
-        f"({cell}).",
-        cell, BETWEEN, "none", None, supports="larger", scale="value", kind="threshold", boundary=0.05,
-        source=COOIJMANS, published="statistics differ from step to step, most at the first ones",
-        short=f"{cell}, none: more than 5 % of the variance between steps, second layer",
-    )  # fmt: skip
-    yield CLAIM(
-        f"R-step-{cell}",
-        "With statistics of each step less of the second layer's variance lies between time steps than with "
-        "statistics over all steps.",
-        cell, BETWEEN, "batch-per-step", "batch", scale="difference", boundary=0.01, source=COOIJMANS,
-        short=f"{cell}: per step, the next layer's steps differ less",
-    )  # fmt: skip
+def _claims() -> Iterator[Claim]:
+    claim = partial(Claim, needs_training=False)
+    between = partial(claim, measure=Measure("positions", "between", layers=(SECOND,)), source=COOIJMANS)
+    for cell in CELLS:
+        for arm, (where, source) in WHERE.items():
+            yield claim(f"R-{cell}-{arm}", f"Statistics over {where} make a {cell} train faster: a lower full loss, "
+                        "mean over the run.", cell, Measure.training("full_loss"), arm, reduce="mean", source=source,
+                        published="faster convergence of the training criterion",
+                        short=f"{cell}: faster with {arm}")  # fmt: skip
+    yield claim("R-test", "With batch normalization over all steps an LSTM's test accuracy ends within 3 points of "
+                "that without.", "lstm", Measure.training("test_accuracy"), "batch", supports="larger",
+                scale="difference", kind="equivalence", boundary=0.03, window="end", source=LAURENT,
+                published="no better generalization, in language models and speech",
+                short="lstm, batch: test accuracy as without")  # fmt: skip
+    for cell in CELLS:
+        yield between(f"R-differ-{cell}", "Without normalization, more than 5 % of the variance of the second layer's "
+                      f"inputs lies between time steps ({cell}).", cell, arm="none", reference=None, supports="larger",
+                      scale="value", kind="threshold", boundary=0.05,
+                      published="statistics differ from step to step, most at the first ones",
+                      short=f"{cell}, none: more than 5 % of the variance between steps, second layer")  # fmt: skip
+        yield between(f"R-step-{cell}", "With statistics of each step less of the second layer's variance lies between "
+                      "time steps than with statistics over all steps.", cell, arm="batch-per-step", reference="batch",
+                      scale="difference", boundary=0.01,
+                      short=f"{cell}: per step, the next layer's steps differ less")  # fmt: skip
+    yield claim("R-text-1", "Without normalization, less than 1 % of the variance of the first layer's inputs lies "
+                "between time steps (text).", "text", Measure("positions", "between", layers=(FIRST,)), "none", None,
+                supports="larger", scale="value", kind="equivalence", boundary=0.01, source=COOIJMANS,
+                note="The control: letters of a stationary source, so that only chance tells the positions apart.",
+                short="text, none: less than 1 % of the variance between steps, first layer")  # fmt: skip
 
 
 def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]:
@@ -95,7 +77,6 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
     ids = [claim.id for claim in claims(experiment)]
     differ = tuple(id for id in ids if id.startswith(("R-differ", "R-step", "R-text")))
     cells = [experiment.study(cell) for cell in CELLS]
-    curves = [Panel("full loss", LOSS, log=True), Panel("test accuracy", ACCURACY)]
     ends = {"loss": LOSS, "accuracy": ACCURACY}
     by_time = [
         Panel(f"{what}, {layer} layer", {"probe": "positions", "quantity": quantity, "layer": key}, guide=guide)
@@ -107,7 +88,7 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
             "Training",
             "Normalized is W x + b, from the input (or the layer below) to the hidden state; one rate of Adam for all.",
             claims=tuple(id for id in ids if id not in differ),
-            figures=tuple(over_steps(cell.name, cell, frame, curves, title=cell.name) for cell in cells),
+            figures=tuple(over_steps(cell.name, cell, frame, CURVES, title=cell.name) for cell in cells),
             tables=tuple(at_end(f"end-{c.name}", f"{c.name}, at the end", c, frame, ends) for c in cells),
         ),
         Section(

@@ -10,7 +10,7 @@ import pandas as pd
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section
 from landscape.derived import derived, number, worst_moments
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, grid
-from landscape.figures import ACCURACY, LOSS, MOMENTS, Panel, at_end, over_layers, over_steps
+from landscape.figures import CURVES, ENDS, MOMENTS, Panel, at_end, over_layers, over_steps
 from landscape.frames import OUTPUTS, RUN, pick
 
 SOURCE = "Klambauer et al. 2017, arXiv 1706.02515"
@@ -97,14 +97,13 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
     *random, training = experiment.studies
     before = [claim.id for claim in claims(experiment) if claim.study != "training"]
     worst = {name: number(name) for name in ("worst_mean", "worst_variance")}
-    panels = [Panel("full loss", LOSS, log=True), Panel("test accuracy", ACCURACY)]
-    panels += [
+    moments = [
         Panel(f"{quantity}, layer {k}", OUTPUTS | {"quantity": quantity, "layer": f"fc{k}.activation"})
         for k in (1, 32)
         for quantity in ("mean", "variance")
     ]
     domain = {"(layer, step) in domain": number("in_domain"), "steps with all layers in it": number("all_in_domain")}
-    ends = {"full loss": LOSS, "test accuracy": ACCURACY} | domain
+    panels = [*CURVES, *moments]
     return (
         Section(
             "Random networks",
@@ -122,7 +121,7 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
             "SELU against ReLU with batch normalization after it, as in the authors' code, at equal learning rates.",
             claims=("E-5", "E-6"),
             figures=(over_steps("training", training, frame, panels, title="Training, and the moments meanwhile"),),
-            tables=(at_end("ends", "At the end", training, frame, ends),),
+            tables=(at_end("ends", "At the end", training, frame, ENDS | domain),),
         ),
     )
 

@@ -135,7 +135,6 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
                     frame,
                     [Panel("loss at the end", training["full loss"], log=True)],
                     title="How the rates were chosen",
-                    columns=1,
                 ),
             ),
             tables=(at_end("end", "At the end of training", study, frame, training),),

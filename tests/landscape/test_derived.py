@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 
 from landscape.analysis import Claim, Measure
-from landscape.derived import largest_stable_rate, per_run, steps_to
+from landscape.derived import each_run, largest_stable_rate, per_run, steps_to, worst_moments
 from landscape.experiment import Arm, Experiment, Spec, Study
 from landscape.figures import Panel, at_end, dots, over_layers, over_rates, over_steps
+from landscape.frames import plane
 from landscape.statistics import decide_claims
 
 STUDY = Study("s", Spec("mlp"), Spec("digits"), (Arm("none"), Arm("batch")), (0.1, 1.0), 0.1, (0, 1, 2), steps=20)
@@ -71,6 +72,45 @@ def test_steps_to_a_level_and_never(frame):
 def test_best_value_of_a_run(frame):
     found = per_run(frame, STUDY, "best", max, quantity="test_accuracy")
     assert found.groupby("arm")["value"].agg(["min", "max"]).values.tolist() == [[0.7, 0.7], [0.6, 0.6]]
+
+
+def test_a_number_of_each_run_and_no_rows_without_runs(frame):
+    losses = frame[(frame["quantity"] == "full_loss") & (frame["learning_rate"] == 0.1)]
+    found = each_run(losses, STUDY, "sum", lambda own: own["value"].sum())
+    assert found.groupby("seed")["value"].unique().map(list).to_dict() == {
+        seed: [pytest.approx(3 * (1.5 + 0.01 * seed))] for seed in (0, 1, 2)
+    }
+    none = each_run(losses.iloc[:0], STUDY, "sum", lambda own: 1 / 0)
+    assert none.empty
+    assert none[["learning_rate", "seed", "value"]].dtypes.equals(found[["learning_rate", "seed", "value"]].dtypes)
+
+
+def test_the_worst_layer_is_the_farthest_from_a_standard_normal():
+    moments = {"fc1.activation": (-0.3, 1.1), "fc2.activation": (0.2, 0.6)}
+    found = pd.concat(
+        pd.DataFrame(
+            [
+                rows("mean", mean, arm="none", rate=0.1, seed=0, step=0, probe="moments", layer=layer),
+                rows("variance", variance, arm="none", rate=0.1, seed=0, step=0, probe="moments", layer=layer),
+            ]
+        )
+        for layer, (mean, variance) in moments.items()
+    ).assign(variant="nonlinearity output")
+    mean, variance = worst_moments(found, STUDY)
+    assert mean[["quantity", "value"]].values.tolist() == [["worst_mean", 0.3]]
+    assert variance[["quantity", "value"]].values.tolist() == [["worst_variance", 0.4]]
+
+
+def test_a_plane_has_its_loss_at_each_place():
+    x, y = (-1.0, 0.0, 2.0), (5.0, 7.0)
+    swept = {"x": x, "y": y, "loss": [10 * a + b for a in x for b in y]}
+    found = plane(
+        pd.DataFrame(
+            [(q, k, v) for q, vs in swept.items() for k, v in enumerate(vs)], columns=["quantity", "index", "value"]
+        ).sample(frac=1.0, random_state=0)
+    )
+    assert len(found) == 6
+    assert (found["value"] == 10 * found["x"] + found["y"]).all()
 
 
 def test_the_largest_rate_that_trains_stands_at_the_primary_rate(frame):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from landscape.errors import UsageError
-from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
+from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study, grid
 from landscape.toml import experiment_from, parse_toml, read_toml
 
 GOOD = """
@@ -190,3 +191,11 @@ def test_a_loss_is_code_that_needs_leave() -> None:
     assert "'mine:loss' is code that would be run" in bad(text)
     assert parse_toml(text, allow_code=True).studies[0].loss == "mine:loss"
     assert "names no code" in bad(GOOD + 'loss = "smooth"\n', allow_code=True)
+
+
+def test_a_grid_is_the_short_form():
+    mine = grid("main", "mlp", "digits", ["none", Arm("batch")], [0.1, 1.0], seeds=3, steps=20)
+    (study,) = parse_toml(GOOD).studies
+    assert dataclasses.replace(study, probes=()) == mine
+    other = grid("main", Spec("mlp"), "digits", ["none"], (0.1, 1.0), seeds=1, steps=20, primary_rate=1.0, batch_size=8)
+    assert (other.primary_rate, other.batch_size, other.seeds) == (1.0, 8, (0,))

@@ -61,7 +61,7 @@ def _path(quantity: str, variant: str = "gradient/scaled", batch: str = "same") 
 
 
 def _training(quantity: str) -> Measure:
-    return Measure("training", quantity, batch="")
+    return Measure.training(quantity)
 
 
 def claims(experiment: Experiment) -> tuple[Claim, ...]:
