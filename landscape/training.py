@@ -85,7 +85,16 @@ def train(
     where = torch.device(device)
     devices = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        _train(run, store, where, data_dir, progress)
+        try:
+            _train(run, store, where, data_dir, progress)
+        except ValueError as error:
+            if "Expected more than 1 value per channel when training" not in str(error):  # torch's, in its own layers
+                raise
+            raise UsageError(
+                f"run {run.key}: a batch normalization layer of {run.study.model.name!r} got one value per unit in "
+                f"training ({error}): the variance of one value is 0. Choose a batch_size of 2 or more, or replace it "
+                "by a normalization within a sample ('layer', 'group:8')"
+            ) from error
 
 
 def _train(

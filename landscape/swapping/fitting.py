@@ -93,6 +93,9 @@ def exchanged(value: Any, new: dict[nn.Module, nn.Module]) -> Any:
 
 def plain_weight(module: nn.Module) -> None:
     """Take away the normalization of a module's weight, which stays at its value at this moment."""
+    if type(module).__module__.startswith(OURS):
+        module.__class__ = next(kind for kind in type(module).__mro__ if kind.__module__.startswith("torch."))
+        return
     hook = next((hook for hook in weight_hooks(module) if hook.name == "weight"), None)
     if hook is None:
         own_class(module)

@@ -124,7 +124,7 @@ class _Run:
         self.flow.shapes.setdefault(name, tuple(given.shape))
         self.flow.widths.setdefault(name, set()).add(tuple(given.shape[1:]))
         read = next((source for source, output, _ in reversed(self.made) if output is given), "")
-        self.flow.reads.setdefault(name, set()).add(read)
+        self.flow.reads.setdefault(name, set()).add(followed(self.layers, read))
 
     def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self.stack.pop()
@@ -199,10 +199,12 @@ def _traced(model: nn.Module) -> Flow | None:
             if name not in layers:
                 continue
             calls[node] = name
-            if name not in flow.called:
-                flow.called.append(name)
             given = node.all_input_nodes[0] if node.all_input_nodes else None
-            flow.reads.setdefault(name, set()).add(calls.get(given, "") if given is not None else "")
+            read = calls.get(given, "") if given is not None else ""
+            flow.reads.setdefault(name, set()).add(followed(layers, read))
+            for called in dict.fromkeys((name, followed(layers, name))):  # a leaf's own norm follows it
+                if called not in flow.called:
+                    flow.called.append(called)
         elif node.op in ("call_function", "call_method"):
             function = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
             if function in (*NORMALIZING, *MULTIPLYING, *BENDING):
@@ -221,6 +223,12 @@ def _registered(model: nn.Module) -> Flow:
     for name, before in _siblings(layers):
         flow.reads.setdefault(name, set()).add(before)
     return flow
+
+
+def followed(layers: Mapping[str, nn.Module], name: str) -> str:
+    """The layer whose output leaves a layer: the ``norm`` that a swap has put behind a linear map, or itself."""
+    norm = f"{name}.norm"
+    return norm if norm in layers and is_linear(layers[name]) else name
 
 
 def _siblings(layers: Mapping[str, nn.Module]) -> Iterable[tuple[str, str]]:

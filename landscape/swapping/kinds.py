@@ -203,7 +203,7 @@ def built_in(module: nn.Module) -> str:
     """Why a module of the normalizations here can't be exchanged: it stands for a layer that nobody kept; or ""."""
     kind = type(module)
     wrapper = hasattr(module, "norm")
-    if not kind.__module__.startswith(OURS) or wrapper or is_norm(module):
+    if not kind.__module__.startswith(OURS) or wrapper or is_norm(module) or is_linear(module):
         return ""
     return f"the model was built with this {kind.__name__}, and what stood there is not known: build it anew"
 
@@ -221,6 +221,8 @@ def weight_norms(module: nn.Module) -> dict[str, list[str]]:
     """
     names = {"_WeightNorm": "weight_norm", "_SpectralNorm": "spectral_norm"}
     found: dict[str, list[str]] = {}
+    if type(module).__module__.startswith(OURS) and is_linear(module):
+        found["weight"] = [type(module).__name__]  # a linear map of ours over the weights of a plain one
     for hook in weight_hooks(module):
         found[hook.name] = ["weight_norm" if isinstance(hook, WeightNorm) else "spectral_norm"]
     if is_parametrized(module):

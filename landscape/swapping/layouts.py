@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from landscape.normalization import Normalization
+from landscape.normalization.layout import EachStep
 from landscape.swapping.flow import Flow
 from landscape.swapping.kinds import Units, is_linear, is_norm, linear_units, norm_units, seen
 from landscape.swapping.layers import Renormalized
@@ -21,6 +23,21 @@ def norm_layout(name: str, norm: nn.Module, flow: Flow, modules: Mapping[str, nn
         rows = all(isinstance(modules.get(read), nn.Linear) for read in flow.reads.get(name, {""}))
         return Units(units.count, "first", 2 if rows else 3)
     return units
+
+
+def unsure(name: str, norm: nn.Module, flow: Flow, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether a layer may see vectors as well as sequences: a ``BatchNorm1d`` after no layer that tells."""
+    known = (nn.Linear, nn.Conv1d)
+    told = all(isinstance(modules.get(read), known) for read in flow.reads.get(name, {""}))
+    return isinstance(norm, nn.BatchNorm1d) and name not in flow.shapes and not told
+
+
+def by_position(chosen: Normalization, count: int) -> bool:
+    """Whether a normalization within a sample is another one in sequences than in vectors: it acts over positions."""
+    vectors, sequences = chosen.build(count, 2), chosen.build(count, 3)
+    if isinstance(sequences, EachStep):
+        sequences = sequences.norm
+    return not chosen.over.startswith("batch") and vectors.state_dict().keys() != sequences.state_dict().keys()
 
 
 def nonlinearity_layout(name: str, flow: Flow, modules: Mapping[str, nn.Module]) -> Units | None:

@@ -38,7 +38,7 @@ from landscape.swapping.kinds import (
     weight_norms,
 )
 from landscape.swapping.layers import Bent, Renormalized, follow, unfollow, untransposed
-from landscape.swapping.layouts import nonlinearity_layout, norm_layout
+from landscape.swapping.layouts import by_position, nonlinearity_layout, norm_layout, unsure
 
 #: Their own fast path reads the weights of their normalization layers, past the modules.
 _FAST_PATH = nn.TransformerEncoderLayer
@@ -162,6 +162,10 @@ class Swap:
         """The new normalization, or None: where it needs positions, it has to be seen whether there are any."""
         try:
             norm = self.chosen.build(units.count, units.ndim)
+            if unsure(name, self.modules[name], self.flow, self.modules) and by_position(self.chosen, units.count):
+                reason = f"whether {self.chosen.name} has positions to act on can't be seen here: give example="
+                self._note(name, before, before, "can't", reason)
+                return None
             rows = isinstance(norm, nn.Identity) and units == Units(units.count, "last", 2)
             unseen = rows and name not in self.flow.shapes
             if not unseen or isinstance(self.chosen.build(units.count, 3), nn.Identity):

@@ -188,3 +188,24 @@ def test_language_sequences_and_functions_are_trained_by_the_same_loop(tmp_path,
     if data.name == "text":  # a share of characters, not of windows
         final = frame[(frame["quantity"] == "test_accuracy") & (frame["step"] == 40)]["value"].item()
         assert final > 1.5 / 16
+
+
+OWN_BATCH_NORM = """
+from torch import nn
+
+def build(input_shape, output_size):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, output_size))
+"""
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_batches_of_one_are_refused_in_words_where_statistics_are_over_the_batch(tmp_path, own):
+    """In a layer of ours and in one of torch's own that the user's model came with."""
+    (tmp_path / "own_net.py").write_text(OWN_BATCH_NORM)
+    model = Spec(f"{tmp_path / 'own_net.py'}:build") if own else Spec("mlp", {"hidden": [4]})
+    run = _run(_study(model=model, arms=(Arm("batch"),), batch_size=1, probes=()))
+    words = "one value per unit in training.*variance of one value is 0.*2 or more.*'layer', 'group:8'"
+    with pytest.raises(UsageError, match=words):
+        _frame(run, tmp_path / "run")
+    within = _run(_study(model=model, arms=(Arm("layer"),), batch_size=1, probes=(), steps=2, evaluate_every=2))
+    assert _frame(within, tmp_path / "within")["value"].notna().any()
