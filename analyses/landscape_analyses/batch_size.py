@@ -58,22 +58,20 @@ def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([*rows, slope], ignore_index=True)
 
 
-CLAIM = partial(Claim, window="end", needs_training=False)
-
-
 def claims(experiment: Experiment) -> tuple[Claim, ...]:
     """Batch normalization against group normalization at each batch size, and the noise that tells them apart."""
-    noise = CLAIM(
+    noise = Claim(
         "G8-noise",
         "The noise of a batch's mean falls as one over the root of the batch size: the exponent is -0.5 within 0.1.",
-        experiment.studies[-1].name, Measure.derived("noise_exponent"), "batch", reference=None, scale="value",
-        kind="equivalence", boundary=0.1, short="noise of statistics ~ 1/sqrt(batch size), exponent within 0.1",
+        experiment.studies[-1].name, Measure.derived("noise_exponent"), "batch", None, scale="value", window="end",
+        needs_training=False, kind="equivalence", boundary=0.1,
+        short="noise of statistics ~ 1/sqrt(batch size), exponent within 0.1",
     )  # fmt: skip
     return (*(claim for study in experiment.studies for claim in _claims(int(study.name[1:]))), noise)
 
 
 def _claims(size: int) -> Iterator[Claim]:
-    claim = partial(CLAIM, study=f"b{size}", source=WU)
+    claim = partial(Claim, study=f"b{size}", window="end", needs_training=False, source=WU)
     accuracy = partial(claim, measure=Measure.training("test_accuracy"), reference="batch", scale="difference")
     higher, at, short = partial(accuracy, supports="larger"), f"At batch size {size}", f"batch size {size}:"
     if size in SMALL:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
 from landscape.derived import number, per_run
-from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
+from landscape.experiment import Experiment, ProbeSpec, Spec, Study, grid
 from landscape.figures import ACCURACY, LOSS, Panel, at_end, over_rates, over_steps
 
 EDGE = 2.0
@@ -24,20 +24,11 @@ COHEN = "Cohen et al. 2021, arXiv 2103.00065"
 
 
 def _experiment(name: str, model: Spec, data: Spec, *, seeds: int, steps: int, every: int) -> Experiment:
-    study = Study(
-        name="descent",
-        model=model,
-        data=data,
-        arms=(Arm("none"), Arm("batch")),
-        learning_rates=(0.0125, 0.05, 0.2),
-        primary_rate=0.05,
-        seeds=tuple(range(seeds)),
-        steps=steps,
-        batch_size=None,
-        evaluate_every=every,
-        loss="landscape.losses:one_hot_error",
+    study = grid(
+        "descent", model, data, ("none", "batch"), (0.0125, 0.05, 0.2), primary_rate=0.05, seeds=seeds, steps=steps,
+        batch_size=None, evaluate_every=every, loss="landscape.losses:one_hot_error",
         probes=(ProbeSpec("hessian_eigenpairs", every=every), ProbeSpec("curvature", every=every)),
-    )
+    )  # fmt: skip
     return Experiment(name, (study,))
 
 
@@ -70,18 +61,10 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
 
 
 def _claims(study: Study, arm: str) -> Iterator[Claim]:
-    plain: dict[str, Any] = {
-        "study": study.name,
-        "arm": arm,
-        "reference": None,
-        "scale": "value",
-        "supports": "larger",
-        "window": "end",
-        "needs_training": False,
-        "source": COHEN,
-    }
+    ends = partial(Claim, study=study.name, arm=arm, window="end", needs_training=False, source=COHEN)
+    alone = partial(ends, reference=None, scale="value", supports="larger")
     for rate in study.learning_rates:
-        yield Claim(
+        yield alone(
             f"E-edge-{arm}-{rate:g}",
             f"{arm}: descent at rate {rate:g} ends at sharpness 2 / lr, within a factor 1.25.",
             measure=Measure.derived("edge_distance"),
@@ -91,10 +74,9 @@ def _claims(study: Study, arm: str) -> Iterator[Claim]:
             short=f"{arm}, rate {rate:g}: late sharpness is 2/lr within a factor 1.25",
             published="hovers at, or just above, 2 / lr, with batch normalization too",
             note="log10 of lr times the largest eigenvalue over 2. Below it where training was too short.",
-            **plain,
         )
     low = min(study.learning_rates)
-    yield Claim(
+    yield alone(
         f"E-sharpening-{arm}",
         f"{arm}: at the smallest rate sharpness ends higher than it began.",
         measure=Measure.derived("sharpening"),
@@ -102,7 +84,6 @@ def _claims(study: Study, arm: str) -> Iterator[Claim]:
         short=f"{arm}, rate {low:g}: sharpness rises",
         published="progressive sharpening, until 2 / lr is reached",
         note="log10 of late over initial sharpness.",
-        **plain,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
 from landscape.derived import derived, number
-from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import at_end
+from landscape.experiment import Experiment, ProbeSpec, Spec, grid
+from landscape.figures import ENDS, at_end
 from landscape.frames import RUN, pick, stacked
 from landscape.krylov.density import Quadrature
 
@@ -29,19 +30,10 @@ def _experiment(name: str, data: str, channels: list[Any], *, seeds: int, steps:
         density = {"draws": draws, "steps": 30, "on": "full", "statistics": mode}
         probes.append(ProbeSpec("hessian_eigenpairs", at=(steps - 1,), arms=only, options=solve))
         probes.append(ProbeSpec("spectral_density", at=(steps - 1,), arms=only, options=density))
-    study = Study(
-        name="net",
-        model=Spec("convnet", {"channels": channels}),
-        data=Spec(data),
-        arms=(Arm("none"), Arm("batch")),
-        learning_rates=(0.1,),
-        primary_rate=0.1,
-        seeds=tuple(range(seeds)),
-        steps=steps,
-        evaluate_every=max(1, steps // 10),
-        full_batches=2,
-        probes=tuple(probes),
-    )
+    study = grid(
+        "net", Spec("convnet", {"channels": channels}), data, ("none", "batch"), (0.1,), seeds=seeds, steps=steps,
+        evaluate_every=max(1, steps // 10), full_batches=2, probes=tuple(probes),
+    )  # fmt: skip
     return Experiment(name, (study,))
 
 
@@ -64,10 +56,10 @@ def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
 
 def claims(experiment: Experiment) -> tuple[Claim, ...]:
     """Fewer outliers and less gradient in them with batch statistics; both back with running ones; a smaller top."""
-    plain: dict[str, Any] = {"study": "net", "arm": "batch", "window": "end", "needs_training": False}
-    alone = plain | {"reference": None, "scale": "value", "supports": "larger", "source": GHORBANI}
+    claim = partial(Claim, study="net", arm="batch", window="end", needs_training=False)
+    alone = partial(claim, reference=None, scale="value", supports="larger", source=GHORBANI)
     return (
-        Claim(
+        claim(
             "H-outliers",
             "With batch normalization the largest eigenvalue stands out less: lambda_1 / lambda_10 is smaller.",
             measure=Measure.derived("outlier_ratio_batch"),
@@ -75,9 +67,8 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
             source=GHORBANI,
             published="outliers almost absent with batch normalization",
             note="There are 10 classes, hence about 10 outliers: lambda_10 stands for the edge of the bulk.",
-            **plain,
         ),
-        Claim(
+        claim(
             "H-energy",
             "With batch normalization less of the gradient lies in the space of the ten largest eigenvalues.",
             measure=Measure.derived("energy_batch"),
@@ -85,9 +76,8 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
             short="less gradient energy in the top 10",
             source=GHORBANI,
             published="gradients concentrated in outliers without batch normalization, not with it",
-            **plain,
         ),
-        Claim(
+        alone(
             "H-running",
             "With running instead of batch statistics the outliers of the same network stand out more.",
             measure=Measure.derived("outliers_return"),
@@ -95,17 +85,15 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
             published="outliers return where statistics are those of all the data",
             note="log10 of the ratio with running over the ratio with batch statistics. Trained with "
             "batch statistics; theirs was also trained with the others.",
-            **alone,
         ),
-        Claim(
+        alone(
             "H-energy-running",
             "With running instead of batch statistics more of the gradient lies in the top ten's space.",
             measure=Measure.derived("energy_returns"),
             short="batch: more gradient energy in the top 10 with running statistics",
             note="Difference of the shares.",
-            **alone,
         ),
-        Claim(
+        claim(
             "H-top",
             "With batch normalization the largest eigenvalue of the Hessian is smaller.",
             measure=Measure("hessian_eigenpairs", "eigenvalue", "hessian/largest", "full"),
@@ -113,7 +101,6 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
             short="smaller largest eigenvalue",
             source="Santurkar et al. 2018, arXiv 1805.11604",
             counter_evidence="Yao et al. 2020 (PyHessian): batch normalization does not necessarily smooth",
-            **plain,
         ),
     )
 
@@ -131,7 +118,6 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
         )
         for mode in MODES
     }
-    training = {q.replace("_", " "): {"probe": "training", "quantity": q} for q in ("full_loss", "test_accuracy")}
     return (
         Section(
             "Outliers and the gradient",
@@ -141,7 +127,7 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
             claims=ids,
             tables=(
                 at_end("outliers", "At the end of training", study, frame, columns),
-                at_end("training", "Training", study, frame, training),
+                at_end("training", "Training", study, frame, ENDS),
             ),
         ),
     )

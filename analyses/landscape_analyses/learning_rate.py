@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
 from landscape.derived import derived, largest_stable_rate, number
-from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
+from landscape.experiment import Experiment, ProbeSpec, Spec, grid
 from landscape.figures import CURVES, ENDS, LOSS, Panel, at_end, over_rates, over_steps
 from landscape.frames import RUN, pick
 
@@ -21,19 +22,11 @@ BJORCK = "Bjorck et al. 2018, arXiv 1806.02375"
 
 
 def _experiment(name: str, data: str, *, depth: int, width: int, seeds: int, steps: int, first: int) -> Experiment:
-    study = Study(
-        name="sweep",
-        model=Spec("resnet", {"depth": depth, "width": width}),
-        data=Spec(data),
-        arms=(Arm("none"), Arm("batch")),
-        learning_rates=RATES,
-        primary_rate=SMALL,
-        seeds=tuple(range(seeds)),
-        steps=steps,
-        evaluate_every=max(1, steps // 5),
-        full_batches=4,
-        probes=(ProbeSpec("gradient_path", at=tuple(range(first)), options={"step_sizes": list(RATES)}),),
-    )
+    path = ProbeSpec("gradient_path", at=tuple(range(first)), options={"step_sizes": list(RATES)})
+    study = grid(
+        "sweep", Spec("resnet", {"depth": depth, "width": width}), data, ("none", "batch"), RATES, primary_rate=SMALL,
+        seeds=seeds, steps=steps, evaluate_every=max(1, steps // 5), full_batches=4, probes=(path,),
+    )  # fmt: skip
     return Experiment(name, (study,))
 
 
@@ -56,15 +49,9 @@ def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
 
 def claims(experiment: Experiment) -> tuple[Claim, ...]:
     """A larger stable rate, less growth along the gradient, and what is left at equal and at best rates."""
-    plain: dict[str, Any] = {
-        "study": "sweep",
-        "arm": "batch",
-        "window": "end",
-        "needs_training": False,
-        "source": BJORCK,
-    }
+    claim = partial(Claim, study="sweep", arm="batch", window="end", needs_training=False, source=BJORCK)
     return (
-        Claim(
+        claim(
             "R-stable",
             "The largest learning rate at which training works is larger with batch normalization.",
             measure=Measure.derived("largest_stable_rate"),
@@ -73,10 +60,9 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
             published="ResNet-110: 0.1 with, 0.0001 without",
             counter_evidence="De & Smith 2020: of no use where the best rates are alike, at small batch sizes",
             note="Of seven rates about a factor 3 apart: finite to the end, and at most 95 % of the loss of guessing.",
-            **plain,
         ),
         *(
-            Claim(
+            claim(
                 f"R-relative-{size:g}",
                 f"A step of size {size:g} along the gradient leaves less of the loss with batch normalization.",
                 measure=Measure.derived("relative_loss"),
@@ -85,11 +71,10 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
                 published="about 1 or less with; orders of magnitude more without",
                 note="L(w - eta g) / L(w), median over early mini-batches, at the primary rate. The comparison at "
                 "best rates is one of step sizes of those sizes.",
-                **plain,
             )
             for size in (0.1, 1.0)
         ),
-        Claim(
+        claim(
             "R-bounded",
             "With batch normalization a step of size 0.1 along the gradient does not raise the mini-batch's loss.",
             measure=Measure.derived("relative_loss"),
@@ -100,9 +85,8 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
             rate=0.1,
             short="batch, step size 0.1: relative loss below 1",
             published="about 1 or less",
-            **plain,
         ),
-        Claim(
+        claim(
             "R-small",
             "At an equal small rate test accuracy with and without batch normalization ends within 3 points.",
             measure=Measure.training("test_accuracy"),
@@ -113,9 +97,9 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
             rate=SMALL,
             short=f"rate {SMALL:g}: within 3 points of none in test accuracy",
             published="little gain at equal small rates",
-            **plain | {"needs_training": True},
+            needs_training=True,
         ),
-        Claim(
+        claim(
             "R-best",
             "Each at its best rate, batch normalization ends at a higher test accuracy.",
             measure=Measure.training("test_accuracy"),
@@ -124,7 +108,6 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
             rate="best",
             short="best rates: higher test accuracy",
             published="the gain comes with the larger rate",
-            **plain,
         ),
     )
 

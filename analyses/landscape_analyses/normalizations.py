@@ -9,7 +9,7 @@ import pandas as pd
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Table, Verdict
 from landscape.errors import UsageError
-from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
+from landscape.experiment import Experiment, ProbeSpec, Spec, Study, grid
 from landscape.figures import Panel, dots, over_rates, over_seeds
 from landscape.frames import format_number, pick
 from landscape.models import build_model
@@ -54,26 +54,13 @@ def refusals(model: str = "convnet", **options: Any) -> str:
 
 
 def _experiment(name: str, *, steps: int, seeds: int, every: int) -> Experiment:
-    study = Study(
-        name="digits",
-        model=Spec("convnet", {"channels": CHANNELS}),
-        data=Spec("digits"),
-        arms=tuple(Arm(norm) for norm in arms()[0]),
-        learning_rates=(0.1, 0.5, 2.0),
-        primary_rate=0.5,
-        seeds=tuple(range(seeds)),
-        steps=steps,
-        evaluate_every=every,
-        probes=(
-            ProbeSpec("gradient_path", every=every, options={"multiples": [0.5, 2.0**0.5, 4.0]}),
-            ProbeSpec(
-                "gradient_path",
-                every=every,
-                options={"direction": "scale-invariant", "multiples": [0.5, 2.0**0.5, 4.0]},
-            ),
-            ProbeSpec("curvature", every=every),
-        ),
-    )
+    multiples = {"multiples": [0.5, 2.0**0.5, 4.0]}
+    along = ProbeSpec("gradient_path", every=every, options=multiples)
+    invariant = ProbeSpec("gradient_path", every=every, options={"direction": "scale-invariant"} | multiples)
+    study = grid(
+        "digits", Spec("convnet", {"channels": CHANNELS}), "digits", arms()[0], (0.1, 0.5, 2.0), primary_rate=0.5,
+        seeds=seeds, steps=steps, evaluate_every=every, probes=(along, invariant, ProbeSpec("curvature", every=every)),
+    )  # fmt: skip
     return Experiment(name, (study,))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
-from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
-from landscape.figures import Panel, at_end, dots, over_rates
+from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study, grid
+from landscape.figures import ENDS, LOSS, Panel, at_end, dots, over_rates
 from landscape.frames import RUN, pick, plane, stacked, swept
 from landscape.statistics import best_rates
 
@@ -24,22 +24,12 @@ def _experiment(name: str, data: str, *, depth: int, width: int, seeds: int, ste
     arms = [Arm(norm) for norm in NORMS] + [Arm(norm, f"{norm}-plain", {"shortcut": False}) for norm in NORMS]
     slices = {"dimensions": 2, "points": points, "on": "full"}
     way = (*(k * steps // MOMENTS for k in range(MOMENTS)), steps - 1)
-    study = Study(
-        name="resnet",
-        model=Spec("resnet", {"depth": depth, "width": width}),
-        data=Spec(data),
-        arms=tuple(arms),
-        learning_rates=(0.01, 0.1),
-        primary_rate=0.01,
-        seeds=tuple(range(seeds)),
-        steps=steps,
-        evaluate_every=max(1, steps // 10),
-        full_batches=1,
-        probes=(
-            ProbeSpec("loss_slice", at=(steps - 1,), options=slices),
-            ProbeSpec("loss_slice", at=way, options=slices | {"directions": "trajectory", "gather": MOMENTS}),
-        ),
-    )
+    around = ProbeSpec("loss_slice", at=(steps - 1,), options=slices)
+    along = ProbeSpec("loss_slice", at=way, options=slices | {"directions": "trajectory", "gather": MOMENTS})
+    study = grid(
+        "resnet", Spec("resnet", {"depth": depth, "width": width}), data, arms, (0.01, 0.1), seeds=seeds, steps=steps,
+        evaluate_every=max(1, steps // 10), full_batches=1, probes=(around, along),
+    )  # fmt: skip
     return Experiment(name, (study,))
 
 
@@ -118,7 +108,6 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
         Panel("rise on the plane", FILTER | {"quantity": "rise"}, log=True),
         Panel("share that curves down", FILTER | {"quantity": "concave_share"}),
     ]
-    training = {q.replace("_", " "): {"probe": "training", "quantity": q} for q in ("full_loss", "test_accuracy")}
     return (
         Section(
             "How rough the planes are",
@@ -133,11 +122,11 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
                     "rates",
                     study,
                     frame,
-                    [Panel("loss at the end", training["full loss"], log=True)],
+                    [Panel("loss at the end", LOSS, log=True)],
                     title="How the rates were chosen",
                 ),
             ),
-            tables=(at_end("end", "At the end of training", study, frame, training),),
+            tables=(at_end("end", "At the end of training", study, frame, ENDS),),
         ),
         Section(
             "The way of training",
