@@ -107,6 +107,6 @@ INSTANCE = Normalization(
     formula="z = gamma (y - mean) / sqrt(var + 1e-5) + beta",
     source="Ulyanov, Vedaldi & Lempitsky 2016, arXiv 1607.08022",
     over="space (or time) of one sample, per unit; layers without space are left as they are",
-    needs="at least 2 positions in space: convolutional layers",
+    needs="at least 2 positions in space or time: convolutional layers, sequences",
     build=_instance,
 )

@@ -63,6 +63,34 @@ def same(ours: nn.Module, torchs: nn.Module, x: Tensor) -> None:
         torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)
 
 
+TORCHS = [
+    ("batch", 2, lambda: nn.BatchNorm1d(6)),
+    ("batch", 3, lambda: nn.BatchNorm1d(6)),
+    ("batch", 4, lambda: nn.BatchNorm2d(6)),
+    ("batch", 5, lambda: nn.BatchNorm3d(6)),
+    ("batch-per-step", 4, lambda: nn.BatchNorm2d(6)),
+    ("layer", 2, lambda: nn.LayerNorm(6)),
+    ("layer", 4, lambda: nn.GroupNorm(1, 6)),
+    ("instance", 3, lambda: nn.InstanceNorm1d(6, affine=True)),
+    ("instance", 4, lambda: nn.InstanceNorm2d(6, affine=True)),
+    ("instance", 5, lambda: nn.InstanceNorm3d(6, affine=True)),
+    ("group:3", 2, lambda: nn.GroupNorm(3, 6)),
+    ("group:3", 4, lambda: nn.GroupNorm(3, 6)),
+    ("rms", 2, lambda: nn.RMSNorm(6, eps=1e-5)),
+]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("name", "ndim", "torchs"), TORCHS)
+def test_what_torch_has_is_torchs_in_values_and_gradients(name, ndim, torchs, training):
+    ours, reference = trained(normalization(name).build(6, ndim)), torchs().double()
+    for _ in range(2):  # running statistics that are not the initial ones
+        ours(activations(ndim))
+    same(ours.train(training), reference.train(training), activations(ndim))
+    state = reference.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in ours.state_dict().items())  # both have moved alike
+
+
 # --- of activations, within a sample -----------------------------------------------------------------
 
 
