@@ -91,10 +91,10 @@ def compare(name: str, model: nn.Module, batch: Batch, trained: bool, replicates
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--replicates", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=40, help="replicates of each estimate")
     parser.add_argument("--only", default="", help="networks whose name begins with this")
     options = parser.parse_args()
-    replicates = options.replicates
+    replicates = options.rounds
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {PRODUCTS} products, {replicates} replicates")

@@ -170,6 +170,7 @@ class _Solver:
             vectors = space.basis.rows.new_full((k, space.n), math.nan)
             return Eigenpairs(worst, vectors, torch.full_like(worst, math.inf), space.products, False, False)
         theta, W, residuals = self._sorted()
+        space.chains.clear()  # their vectors make room for the result
         vectors = space.basis.combine(W[:, :k])
         return Eigenpairs(theta[:k], vectors, residuals[:k], space.products, converged, verified)
 

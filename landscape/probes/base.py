@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -83,6 +83,33 @@ class Moment:
                 f"there is no batch {name!r} to measure on: pass batches={{{name!r}: ...}} to the Observer"
             )
         return self.batches[name]
+
+
+class Defined(Protocol):
+    """What has a name, and a version of its definition."""
+
+    name: str
+    version: int
+
+
+def measurements(
+    probe: Defined, values: Mapping[str, float | npt.NDArray[np.float64] | Tensor], **what: str
+) -> Iterator[Measurement]:
+    """A row per quantity; a tensor gives one for each of its numbers, by index.
+
+    Args:
+        probe: whose name and version the rows carry.
+        values: quantities; a numpy array is one value.
+        what: layer, variant, batch, statistics, dtype: the same for all rows.
+
+    >>> from types import SimpleNamespace
+    >>> probe = SimpleNamespace(name="example", version=1)
+    >>> [(m.quantity, m.value, m.index) for m in measurements(probe, {"a": 1.0, "b": torch.tensor([2.0, 3.0])})]
+    [('a', 1.0, 0), ('b', 2.0, 0), ('b', 3.0, 1)]
+    """
+    for quantity, value in values.items():
+        for index, entry in enumerate(value.flatten().tolist() if isinstance(value, Tensor) else [value]):
+            yield Measurement(probe.name, quantity, entry, index=index, version=probe.version, **what)
 
 
 @runtime_checkable

@@ -131,39 +131,34 @@ def covariate_shift(
             by_id = {id(p): grad for p, grad in zip(snapshot.parameters, gradients, strict=True)}
             step_with = [by_id[id(p)] for p in w.tensors]
         after = next_parameters(optimizer, w.tensors, step_with)
-        position = {id(p): k for k, p in enumerate(w.tensors)}
+        fields = _measured(objective, batch, chosen, g, start, after)
+    own = [(layer.name, frozenset(id(p) for p in layer.weights)) for layer in found]
+    before = tuple(tuple(name for name, ids in own if ids & layer.ancestors) for layer in chosen)
+    return CovariateShift(layers=tuple(layer.name for layer in chosen), before=before, ancestry=ancestry, **fields)
 
-        def gradient_with(moved: frozenset[int], weights: Sequence[nn.Parameter]) -> Blocks:
-            w.write([after[k] if id(p) in moved else start[k] for k, p in enumerate(w.tensors)])
-            return objective.gradient_of(batch, weights)
 
-        every = frozenset(position)
-        control = gradient_with(every, w.tensors)
-        rows: list[list[Tensor]] = []
-        for layer in chosen:
-            at = [position[id(p)] for p in layer.weights]
-            before = layer.ancestors & every
-            G = [g[k] for k in at]
-            moved = gradient_with(before, layer.weights) if before else G
-            step = [after[k] - start[k] for p, k in ((p, position[id(p)]) for p in w.tensors) if id(p) in before]
-            rows.append(_row(G, moved, [control[k] for k in at], step))
-        distance, relative, cosine, size, length, per_move, away, control_cosine = (
-            torch.stack(column) for column in zip(*rows, strict=True)
-        )
-        own = [(layer.name, frozenset(id(p) for p in layer.weights)) for layer in found]
-        return CovariateShift(
-            layers=tuple(layer.name for layer in chosen),
-            distance=distance,
-            relative=relative,
-            cosine=cosine,
-            gradient_norm=size,
-            moved_distance=length,
-            distance_per_move=per_move,
-            control_distance=away,
-            control_cosine=control_cosine,
-            before=tuple(tuple(name for name, ids in own if ids & layer.ancestors) for layer in chosen),
-            ancestry=ancestry,
-        )
+def _measured(
+    objective: Objective, batch: Batch, layers: Sequence[Layer], g: Blocks, start: Blocks, after: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """The fields of ``CovariateShift`` that are numbers, each over all layers; w stays where the last one moved it."""
+    w = objective.parameters
+    position = {id(p): k for k, p in enumerate(w.tensors)}
+
+    def gradient_with(moved: frozenset[int], weights: Sequence[nn.Parameter]) -> Blocks:
+        w.write([after[k] if id(p) in moved else start[k] for k, p in enumerate(w.tensors)])
+        return objective.gradient_of(batch, weights)
+
+    every = frozenset(position)
+    control = gradient_with(every, w.tensors)
+    rows: list[dict[str, Tensor]] = []
+    for layer in layers:
+        at = [position[id(p)] for p in layer.weights]
+        before = layer.ancestors & every
+        G = [g[k] for k in at]
+        moved = gradient_with(before, layer.weights) if before else G
+        step = [after[k] - start[k] for k, p in enumerate(w.tensors) if id(p) in before]
+        rows.append(_row(G, moved, [control[k] for k in at], step))
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def select_layers(found: Sequence[Layer], names: Sequence[str] | None, parameters: Selection) -> list[Layer]:
@@ -180,22 +175,21 @@ def select_layers(found: Sequence[Layer], names: Sequence[str] | None, parameter
     return chosen
 
 
-def _row(G: Blocks, moved: Blocks, control: Blocks, step: Blocks) -> list[Tensor]:
-    """The fields of one layer, in the order of ``CovariateShift``."""
+def _row(G: Blocks, moved: Blocks, control: Blocks, step: Blocks) -> dict[str, Tensor]:
+    """The numbers of one layer."""
     size = norm(G)
     distance, control_distance = norm_of_difference(moved, G), norm_of_difference(control, G)
     length = norm(step) if step else torch.zeros_like(size)
-    per_move = torch.where(length == 0, torch.zeros_like(distance), distance / length)
-    return [
-        distance,
-        distance / size,
-        dot(moved, G) / (norm(moved) * size),
-        size,
-        length,
-        per_move,
-        control_distance,
-        dot(control, G) / (norm(control) * size),
-    ]
+    return {
+        "distance": distance,
+        "relative": distance / size,
+        "cosine": dot(moved, G) / (norm(moved) * size),
+        "gradient_norm": size,
+        "moved_distance": length,
+        "distance_per_move": torch.where(length == 0, torch.zeros_like(distance), distance / length),
+        "control_distance": control_distance,
+        "control_cosine": dot(control, G) / (norm(control) * size),
+    }
 
 
 class CovariateShiftProbe:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from landscape.objective import Batch, LossFunction
 from landscape.parameters import Selection, dot
-from landscape.probes.base import Measurement, Moment
+from landscape.probes.base import Measurement, Moment, measurements
 from landscape.products import curvature_operator, whole
 
 VERSION = 1
@@ -72,7 +72,4 @@ class CurvatureProbe:
         rows = {"gradient_curvature": float(value)}
         if moment.learning_rate is not None:
             rows["step_curvature"] = moment.learning_rate * float(value)
-        for quantity, number in rows.items():
-            yield Measurement(
-                self.name, quantity, number, batch=self.on, statistics=self.statistics, dtype=dtype, version=VERSION
-            )
+        yield from measurements(self, rows, batch=self.on, statistics=self.statistics, dtype=dtype)

@@ -19,7 +19,8 @@ from landscape.krylov.memory import place
 from landscape.objective import Batch, LossFunction
 from landscape.parameters import Selection
 from landscape.probes.base import Measurement, Moment
-from landscape.products import curvature_operator, whole
+from landscape.probes.blocks import BlockProbe
+from landscape.products import curvature_operator
 from landscape.streams import stream_seed
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def _student(freedom: int) -> float:
     return float(stdtrit(max(freedom, 1), 0.975))
 
 
-class SpectralDensityProbe:
+class SpectralDensityProbe(BlockProbe):
     """``spectral_density`` inside a training loop: nodes and weights as arrays, and the negative share.
 
     Args:
@@ -210,28 +211,17 @@ class SpectralDensityProbe:
         layers: Sequence[str] | None = None,
         statistics: str = "batch",
     ) -> None:
-        self.draws, self.steps, self.operator = draws, steps, operator
-        self.on, self.layers, self.statistics = on, layers, statistics
+        super().__init__(operator, on, layers, statistics)
+        self.draws, self.steps = draws, steps
 
     def passes(self, full: int, layers: int) -> float:
         """Forward+backward passes of one measurement: ``full`` batches in the full loss, so many ``layers``."""
-        return 2.0 * (self.draws * self.steps + 1) * (full if self.on == "full" else 1) * len(self.layers or [""])
+        return self.cost(self.draws * self.steps + 1, full)
 
     def measure(self, moment: Moment) -> Iterable[Measurement]:
         """One density at this moment, for each block."""
-        batch = moment.named(self.on)
-        for layer in self.layers or [""]:
-            found = spectral_density(
-                moment.model,
-                moment.loss_fn,
-                whole(batch),
-                draws=self.draws,
-                steps=self.steps,
-                operator=self.operator,
-                layers=[layer] if layer else None,
-                statistics=self.statistics,
-                seed=stream_seed(moment.seed, f"spectral_density/{moment.step}"),
-            )
+        for layer, arguments in self.blocks(moment):
+            found = spectral_density(**arguments, draws=self.draws, steps=self.steps)
             values: dict[str, Any] = {
                 "nodes": found.nodes.numpy(),
                 "weights": found.weights.numpy(),
@@ -239,15 +229,4 @@ class SpectralDensityProbe:
                 "negative_share_error": found.negative_share_error,
                 "products": float(found.products),
             }
-            for quantity, value in values.items():
-                yield Measurement(
-                    self.name,
-                    quantity,
-                    value,
-                    layer=layer,
-                    variant=self.operator,
-                    batch=self.on,
-                    statistics=self.statistics,
-                    dtype=found.dtype,
-                    version=VERSION,
-                )
+            yield from self.rows(values, layer, self.operator, found.dtype)

@@ -21,14 +21,15 @@ from landscape.objective import Batch, LossFunction
 from landscape.parameters import Parameters, Selection, dot, flat
 from landscape.preserve import unwrapped
 from landscape.probes.base import Measurement, Moment
-from landscape.products import CurvatureOperator, curvature_operator, whole
+from landscape.probes.blocks import BlockProbe
+from landscape.products import CurvatureOperator, curvature_operator
 from landscape.streams import stream_seed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 1
-#: Vectors beside the basis: the pending ones, a product, its blocks.
+#: Vectors beside the basis while it grows: the pending ones, a product, its blocks. At the end, instead, the result.
 BESIDE = 4
 
 
@@ -137,21 +138,16 @@ def hessian_eigenpairs(
         statistics=statistics,
         memory_limit=memory_limit,
     ) as H:
-        n = H.parameters.numel
-        _check(k, n, max_basis)
-        wanted = default_capacity(n, k) if max_basis is None else min(max_basis, n)
-        device, room = place(
-            n, wanted + BESIDE, smallest_capacity(n, k) + BESIDE, H.dtype, H.parameters.device, memory_limit, offload
-        )
+        capacity, device = _room(H, k, max_basis, memory_limit, offload)
         found = eigenpairs(
             H,
-            n,
+            H.parameters.numel,
             k,
             tol=tol,
             which=which,
             start=start,
             seed=stream_seed(seed, "hessian_eigenpairs"),
-            capacity=room - BESIDE,
+            capacity=capacity,
             max_products=max_products,
             verify=verify,
             dtype=H.dtype,
@@ -159,16 +155,28 @@ def hessian_eigenpairs(
         )
         energy = _energy(H, found.vectors)
     return HessianEigenpairs(
-        eigenvalues=found.values,
-        eigenvectors=found.vectors,
-        residuals=found.residuals,
-        products=found.products,
-        converged=found.converged,
-        verified=found.verified,
-        gradient_energy=energy,
-        operator=operator,
-        which=which,
+        found.values,
+        found.vectors,
+        found.residuals,
+        found.products,
+        found.converged,
+        found.verified,
+        energy,
+        operator,
+        which,
     )
+
+
+def _room(
+    H: CurvatureOperator, k: int, max_basis: int | None, limit: float | None, offload: bool | None
+) -> tuple[int, torch.device]:
+    """Vectors that the basis may have, and where; before any is made."""
+    n = H.parameters.numel
+    _check(k, n, max_basis)
+    wanted = default_capacity(n, k) if max_basis is None else min(max_basis, n)
+    beside, least = max(BESIDE, k), smallest_capacity(n, k)
+    device, room = place(n, wanted + beside, least + beside, H.dtype, H.parameters.device, limit, offload)
+    return room - beside, device
 
 
 def eigenpairs_memory(
@@ -176,15 +184,18 @@ def eigenpairs_memory(
 ) -> int:
     """Bytes of vectors that ``hessian_eigenpairs`` takes at most, the graph of the gradient aside.
 
-    >>> eigenpairs_memory(nn.Linear(100, 10), k=5)  # 1,010 numbers x (68 + 4) vectors x 4 bytes
-    290880
+    The basis, and beside it four vectors while it grows or the k of the result. Given a smaller ``memory_limit`` the
+    solve takes a smaller basis and restarts, down to k + 4 vectors of it; below that it is refused.
+
+    >>> eigenpairs_memory(nn.Linear(100, 10), k=5)  # 1,010 numbers x (68 + 5) vectors x 4 bytes
+    294920
     """
     w = Parameters(unwrapped(model), parameters)
     dtype = torch.float32
     for p in w.tensors:
         dtype = torch.promote_types(dtype, p.dtype)
     capacity = default_capacity(w.numel, k) if max_basis is None else min(max_basis, w.numel)
-    return vectors_bytes(w.numel, capacity + BESIDE, dtype)
+    return vectors_bytes(w.numel, capacity + max(BESIDE, k), dtype)
 
 
 def _check(k: int, n: int, max_basis: int | None) -> None:
@@ -202,7 +213,7 @@ def _energy(H: CurvatureOperator, vectors: Tensor) -> float:
     return inside / total if total > 0 else 0.0
 
 
-class HessianEigenpairsProbe:
+class HessianEigenpairsProbe(BlockProbe):
     """``hessian_eigenpairs`` inside a training loop, each measurement started from the last one's vectors.
 
     Args:
@@ -233,64 +244,41 @@ class HessianEigenpairsProbe:
     ) -> None:
         if verify_every < 1:
             raise UsageError(f"verify_every={verify_every}: every 1, 2, 3... measurements")
-        self.k, self.tol, self.which, self.operator = k, tol, which, operator
-        self.on, self.layers, self.statistics, self.verify_every = on, layers, statistics, verify_every
+        super().__init__(operator, on, layers, statistics)
+        self.k, self.tol, self.which, self.verify_every = k, tol, which, verify_every
         self._count = 0
         self._starts: dict[str, Tensor] = {}
 
     def passes(self, full: int, layers: int) -> float:
         """Forward+backward passes of one measurement: ``full`` batches in the full loss, so many ``layers``."""
-        products = 4.0 + 4.0 * self.k  # warm; what it really took is stored
-        return 2.0 * products * (full if self.on == "full" else 1) * len(self.layers or [""])
+        return self.cost(4.0 + 4.0 * self.k, full)  # warm; what it really took is stored
 
     def measure(self, moment: Moment) -> Iterable[Measurement]:
         """One solve at this moment, for each block."""
-        batch = moment.named(self.on)
         verify = self._count % self.verify_every == 0
-        for layer in self.layers or [""]:
+        for layer, arguments in self.blocks(moment):
             pairs = hessian_eigenpairs(
-                moment.model,
-                moment.loss_fn,
-                whole(batch),
-                k=self.k,
-                tol=self.tol,
-                which=self.which,
-                operator=self.operator,
-                layers=[layer] if layer else None,
-                start=self._starts.get(layer),
-                verify=verify,
-                statistics=self.statistics,
-                seed=stream_seed(moment.seed, f"hessian_eigenpairs/{moment.step}"),
+                **arguments, k=self.k, tol=self.tol, which=self.which, start=self._starts.get(layer), verify=verify
             )
             self._starts[layer] = pairs.eigenvectors
-            yield from self._rows(pairs, layer, moment.learning_rate)
+            dtype = str(pairs.eigenvectors.dtype).removeprefix("torch.")
+            values = self._values(pairs, moment.learning_rate)
+            yield from self.rows(values, layer, f"{self.operator}/{self.which}", dtype)
         self._count += 1
 
-    def _rows(self, pairs: HessianEigenpairs, layer: str, rate: float | None) -> Iterable[Measurement]:
+    def _values(self, pairs: HessianEigenpairs, rate: float | None) -> dict[str, float | Tensor]:
         top = float(pairs.eigenvalues[0])
-        numbers: list[tuple[str, float, int]] = [
-            *(("eigenvalue", value, i) for i, value in enumerate(pairs.eigenvalues.tolist())),
-            *(("residual", value, i) for i, value in enumerate(pairs.residuals.tolist())),
-            ("products", float(pairs.products), 0),
-            ("converged", float(pairs.converged), 0),
-            ("verified", float(pairs.verified), 0),
-            ("gradient_energy", pairs.gradient_energy, 0),
-        ]
+        values: dict[str, float | Tensor] = {
+            "eigenvalue": pairs.eigenvalues,
+            "residual": pairs.residuals,
+            "products": float(pairs.products),
+            "converged": float(pairs.converged),
+            "verified": float(pairs.verified),
+            "gradient_energy": pairs.gradient_energy,
+        }
         if rate is not None and self.which == "largest":
-            numbers.append(("step_sharpness", rate * top if math.isfinite(top) else top, 0))
-        for quantity, value, index in numbers:
-            yield Measurement(
-                self.name,
-                quantity,
-                value,
-                layer=layer,
-                index=index,
-                variant=f"{self.operator}/{self.which}",
-                batch=self.on,
-                statistics=self.statistics,
-                dtype=str(pairs.eigenvectors.dtype).removeprefix("torch."),
-                version=VERSION,
-            )
+            values["step_sharpness"] = rate * top if math.isfinite(top) else top
+        return values
 
     def state_dict(self) -> dict[str, Any]:
         """The vectors that the next measurement starts from, and how many there were."""

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from landscape.errors import ProbeError
 from landscape.objective import Batch, tensors_of
 from landscape.preserve import preserved, unwrapped
-from landscape.probes.base import Measurement, Moment
+from landscape.probes.base import Measurement, Moment, measurements
 from landscape.probes.chain import Link, trace_chain
 from landscape.streams import stream
 
@@ -212,12 +212,7 @@ class InputLipschitzProbe:
         rows = {"lower": found.lower, "median": found.per_sample.median(), "smallest": found.per_sample.min()}
         if found.upper is not None:
             rows["upper"] = found.upper
-        for quantity, value in rows.items():
-            yield Measurement(
-                self.name, quantity, float(value), batch=self.on, statistics="running", dtype=dtype, version=VERSION
-            )
+        yield from measurements(self, rows, batch=self.on, statistics="running", dtype=dtype)
         for link in found.layers:
             if link.constant is not None:
-                yield Measurement(
-                    self.name, "constant", link.constant, layer=link.name, statistics="running", version=VERSION
-                )
+                yield from measurements(self, {"constant": link.constant}, layer=link.name, statistics="running")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from landscape.errors import ProbeError
 from landscape.objective import Batch, Batches, LossFunction, Objective, batch_size, tensors_of
 from landscape.preserve import preserved
-from landscape.probes.base import Measurement, Moment
+from landscape.probes.base import Measurement, Moment, measurements
 from landscape.sites import collect
 
 VERSION = 1
@@ -122,17 +122,5 @@ class PositionsProbe:
         """One forward pass at this moment; the index is the position."""
         found = position_statistics(moment.model, moment.loss_fn, moment.batch, self.layers, statistics=self.statistics)
         for k, layer in enumerate(found.layers):
-            numbers = [("between", 0, float(found.between[k]))]
-            numbers += [("mean", t, value) for t, value in enumerate(found.mean[k].tolist())]
-            numbers += [("std", t, value) for t, value in enumerate(found.std[k].tolist())]
-            for quantity, index, value in numbers:
-                yield Measurement(
-                    self.name,
-                    quantity,
-                    value,
-                    layer=layer,
-                    index=index,
-                    statistics=self.statistics,
-                    dtype="float64",
-                    version=VERSION,
-                )
+            values = {"between": found.between[k], "mean": found.mean[k], "std": found.std[k]}
+            yield from measurements(self, values, layer=layer, statistics=self.statistics, dtype="float64")

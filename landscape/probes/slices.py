@@ -19,7 +19,7 @@ from landscape.errors import UsageError, nearest
 from landscape.objective import Batch, Batches, LossFunction, Objective, as_batches
 from landscape.parameters import Blocks, Parameters, Selection, dot, norm
 from landscape.preserve import preserved, unwrapped
-from landscape.probes.base import Measurement, Moment
+from landscape.probes.base import Measurement, Moment, measurements
 from landscape.probes.directions import KINDS, Path, ProjectedPath, Vector, blocks_of, filter_axes, gradient_axes, unit
 from landscape.streams import stream_seed
 
@@ -137,18 +137,18 @@ def loss_slice(
         path = None if way is None else way.seen(axes)
         coordinates = _coordinates(len(axes), extent, points, path)
         loss0, loss, shared = _evaluate(objective, parts, start, axes, coordinates)
-        return LossSlice(
-            coordinates=tuple(torch.tensor(axis, dtype=torch.float64, device=w.device) for axis in coordinates),
-            loss=torch.nan_to_num(loss, nan=float("inf"), posinf=float("inf"), neginf=float("-inf")),
-            loss0=loss0,
-            directions=names,
-            lengths=torch.stack([norm(axis) for axis in axes]),
-            cosine=dot(axes[0], axes[1]) / (norm(axes[0]) * norm(axes[1])) if len(axes) > 1 else loss0 * 0,
-            path=path,
-            still=tuple(n for k, n in enumerate(w.names) if not any(bool(axis[k].any()) for axis in axes)),
-            statistics=statistics,
-            shared=shared,
-        )
+    return LossSlice(
+        coordinates=tuple(torch.tensor(axis, dtype=torch.float64, device=loss.device) for axis in coordinates),
+        loss=torch.nan_to_num(loss, nan=float("inf"), posinf=float("inf"), neginf=float("-inf")),
+        loss0=loss0,
+        directions=names,
+        lengths=torch.stack([norm(axis) for axis in axes]),
+        cosine=dot(axes[0], axes[1]) / (norm(axes[0]) * norm(axes[1])) if len(axes) > 1 else loss0 * 0,
+        path=path,
+        still=tuple(n for k, n in enumerate(w.names) if not any(bool(axis[k].any()) for axis in axes)),
+        statistics=statistics,
+        shared=shared,
+    )
 
 
 def _axes(
@@ -337,19 +337,14 @@ class LossSliceProbe:
                 f"path_{name}": found.path.points[:, k] for k, name in zip(range(self.dimensions), "xy", strict=False)
             }
             rows["explained_variance"] = found.path.explained_variance
-        for quantity, values in rows.items():
-            for index, value in enumerate(values.flatten().tolist()):
-                yield Measurement(
-                    self.name,
-                    quantity,
-                    value,
-                    index=index,
-                    variant=f"{self.directions}/{self.dimensions}d",
-                    batch=self.on,
-                    statistics=self.statistics,
-                    dtype=str(found.loss0.dtype).removeprefix("torch."),
-                    version=VERSION,
-                )
+        yield from measurements(
+            self,
+            rows,
+            variant=f"{self.directions}/{self.dimensions}d",
+            batch=self.on,
+            statistics=self.statistics,
+            dtype=str(found.loss0.dtype).removeprefix("torch."),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The weights kept so far."""

@@ -17,7 +17,8 @@ from landscape.krylov.trace import trace
 from landscape.objective import Batch, LossFunction
 from landscape.parameters import Selection
 from landscape.probes.base import Measurement, Moment
-from landscape.products import curvature_operator, whole
+from landscape.probes.blocks import BlockProbe
+from landscape.products import curvature_operator
 from landscape.streams import stream_seed
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def hessian_trace(
     return HessianTrace(found.value, found.standard_error, found.products, found.method, n, operator, dtype)
 
 
-class HessianTraceProbe:
+class HessianTraceProbe(BlockProbe):
     """``hessian_trace`` inside a training loop.
 
     Args:
@@ -153,43 +154,21 @@ class HessianTraceProbe:
         layers: Sequence[str] | None = None,
         statistics: str = "batch",
     ) -> None:
-        self.products, self.method, self.operator = products, method, operator
-        self.on, self.layers, self.statistics = on, layers, statistics
+        super().__init__(operator, on, layers, statistics)
+        self.products, self.method = products, method
 
     def passes(self, full: int, layers: int) -> float:
         """Forward+backward passes of one measurement: ``full`` batches in the full loss, so many ``layers``."""
-        return 2.0 * (self.products + 1) * (full if self.on == "full" else 1) * len(self.layers or [""])
+        return self.cost(self.products + 1, full)
 
     def measure(self, moment: Moment) -> Iterable[Measurement]:
         """One estimate at this moment, for each block."""
-        batch = moment.named(self.on)
-        for layer in self.layers or [""]:
-            found = hessian_trace(
-                moment.model,
-                moment.loss_fn,
-                whole(batch),
-                products=self.products,
-                method=self.method,
-                operator=self.operator,
-                layers=[layer] if layer else None,
-                statistics=self.statistics,
-                seed=stream_seed(moment.seed, f"hessian_trace/{moment.step}"),
-            )
-            numbers = {
+        for layer, arguments in self.blocks(moment):
+            found = hessian_trace(**arguments, products=self.products, method=self.method)
+            values = {
                 "trace": found.value,
                 "trace_standard_error": found.standard_error,
                 "mean_eigenvalue": found.value / found.numel,
                 "products": float(found.products),
             }
-            for quantity, value in numbers.items():
-                yield Measurement(
-                    self.name,
-                    quantity,
-                    value,
-                    layer=layer,
-                    variant=self.operator,
-                    batch=self.on,
-                    statistics=self.statistics,
-                    dtype=found.dtype,
-                    version=VERSION,
-                )
+            yield from self.rows(values, layer, self.operator, found.dtype)

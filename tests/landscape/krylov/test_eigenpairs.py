@@ -1,9 +1,11 @@
 """Spectra that were chosen, as plain matrices: what is found, what is missed elsewhere, and what the errors say."""
 
 import math
+import weakref
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape.errors import UsageError
 from landscape.krylov import eigenpairs, matrix_product
@@ -154,6 +156,37 @@ def test_a_small_basis_restarts_and_finds_the_same():
     assert tight.products > 12  # it did restart
     assert tight.converged
     assert tight.values.tolist() == pytest.approx(free.values.tolist(), rel=2e-5)
+
+
+class _Live(TorchDispatchMode):
+    """The most bytes that tensors of n numbers and more hold at a time."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.n, self.most, self.known = n, 0, {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for t in found if isinstance(found, tuple | list) else [found]:
+            if isinstance(t, torch.Tensor) and t.untyped_storage().nbytes() >= 8 * self.n:
+                self.known[id(t)] = weakref.ref(t)
+        alive = [t for t in (ref() for ref in self.known.values()) if t is not None]
+        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in alive}
+        self.most = max(self.most, sum(storages.values()))
+        return found
+
+
+@pytest.mark.parametrize(("k", "capacity"), [(1, 5), (3, 7), (8, 12), (8, 40)])
+def test_the_memory_that_is_stated_is_the_most_that_is_taken(k, capacity, monkeypatch):
+    n = 20_000
+    monkeypatch.setattr("landscape.krylov.basis.CHUNK", 500)  # as short beside n as it is for a large network
+    spectrum = torch.tensor(_with_bulk(*range(20, 20 - k, -1), n=n), dtype=torch.float64)
+    with _Live(n) as live:
+        found = eigenpairs(lambda v: spectrum * v, n, k, capacity=capacity, max_products=3000)
+    assert found.converged
+    assert found.values.tolist() == pytest.approx(list(range(20, 20 - k, -1)), rel=1e-3)
+    assert live.most <= 8 * n * (capacity + max(4, k))
+    assert live.most >= 8 * n * capacity
 
 
 def test_float32_products_with_float64_sums_keep_the_last_digits():

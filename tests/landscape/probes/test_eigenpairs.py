@@ -215,6 +215,20 @@ def test_memory_is_stated_restarted_under_and_refused_in_words():
         landscape.hessian_eigenpairs(net, classify, batch, k=84)
 
 
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_the_smallest_budget_gives_the_same_pairs_and_a_byte_less_is_refused(k):
+    net, batch = _mlp(), batch_of(40, 6, 3)
+    free = landscape.hessian_eigenpairs(net, classify, batch, k=k, tol=1e-8, max_products=2000)
+    budget = landscape.eigenpairs_memory(net, k=k, max_basis=k + 4)
+    tight = landscape.hessian_eigenpairs(net, classify, batch, k=k, tol=1e-8, max_products=2000, memory_limit=budget)
+    assert tight.converged
+    assert tight.products > k + 4  # it restarted
+    assert tight.eigenvalues.tolist() == pytest.approx(free.eigenvalues.tolist(), rel=1e-7)
+    assert (tight.eigenvectors @ free.eigenvectors.T).abs().diagonal().tolist() == pytest.approx([1.0] * k, abs=1e-5)
+    with pytest.raises(ProbeError, match="raise memory_limit="):
+        landscape.hessian_eigenpairs(net, classify, batch, k=k, memory_limit=budget - 1)
+
+
 def test_gradient_checkpointing_and_attention_have_curvature():
     class Block(nn.Module):
         def __init__(self, checkpointed):
