@@ -9,7 +9,8 @@ peers get the loosest setting that meets the truth (PyHessian: tolerance; hessia
 curvlinops with scipy's eigsh: tolerance), found beforehand at no cost to them. With batch normalization all are
 given running statistics: PyHessian forces evaluation mode and curvlinops can't run training mode, so only there is
 it one matrix. A floor is a bare forward+backward pass of the same model and batch in the same mode. Rounds alternate
-between all of them; medians of times are printed.
+between all of them; medians of times are printed: processor time of one thread, which other programs disturb less than
+the clock's.
 """
 
 from __future__ import annotations
@@ -177,9 +178,9 @@ def settled(name: str, way: Callable[[float], Solve], settings: list[float], tru
 
 
 def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def compare(name: str, rounds: int) -> None:
