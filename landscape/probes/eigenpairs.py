@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UsageError
-from landscape.krylov.eigen import default_capacity, eigenpairs, smallest_capacity
+from landscape.krylov.eigen import Eigenpairs, default_capacity, eigenpairs, smallest_capacity
 from landscape.krylov.memory import place, vectors_bytes
 from landscape.objective import Batch, LossFunction
 from landscape.parameters import Parameters, Selection, dot, flat
@@ -153,17 +153,20 @@ def hessian_eigenpairs(
             dtype=H.dtype,
             device=device,
         )
-        energy = _energy(H, found.vectors)
+        return _result(H, found, operator, which)
+
+
+def _result(H: CurvatureOperator, found: Eigenpairs, operator: str, which: str) -> HessianEigenpairs:
     return HessianEigenpairs(
-        found.values,
-        found.vectors,
-        found.residuals,
-        found.products,
-        found.converged,
-        found.verified,
-        energy,
-        operator,
-        which,
+        eigenvalues=found.values,
+        eigenvectors=found.vectors,
+        residuals=found.residuals,
+        products=found.products,
+        converged=found.converged,
+        verified=found.verified,
+        gradient_energy=_energy(H, found.vectors),
+        operator=operator,
+        which=which,
     )
 
 

@@ -308,6 +308,24 @@ def test_whoever_reads_a_shared_layers_weight_finds_what_belongs_there(way):
             assert float(found.loss[i, j]) == pytest.approx(float(by_hand), rel=1e-12)
 
 
+def test_an_interrupt_half_way_puts_everything_back():
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 10)).eval()
+    before, calls = copy.deepcopy(model.state_dict()), []
+
+    def interrupted(model, batch):
+        calls.append(float(model[3].weight.detach()[0, 0]))
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return _cross_entropy(model, batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        landscape.loss_slice(model, interrupted, _batch((6,)), points=3)
+    assert len(set(calls)) > 2  # the weights were on their way
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
+    assert not any(module.training for module in model.modules())
+    assert not landscape.is_probing()
+
+
 def test_an_input_that_changes_between_points_is_not_taken_for_the_one_that_was_noted():
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 10)).double()
     axis = torch.zeros(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
