@@ -4,8 +4,10 @@
 
 Three trainings of the same network alternate in rounds: bare, with an Observer, and with one that writes a run folder.
 Floor: as many bare forward+backward passes as the probes need points (9 for the gradient path, 3 for a curvature
-product). The Observer's own part is the time inside ``step`` that is not inside a probe. Times are the process's own
-CPU seconds in one thread, so that a busy machine disturbs less; each round gives one ratio, their median is printed.
+product). The Observer's own part is the time inside ``step`` that is not inside a probe. The same probes are called
+alone as well, as often, at the end of each round: what they take more in a loop is what the loop costs them. Times are
+the process's own CPU seconds in one thread, so that a busy machine disturbs less (it still shares caches and memory);
+each round gives one ratio, their median is printed.
 """
 
 from __future__ import annotations
@@ -85,6 +87,15 @@ class Observed(Training):
         self._observer.step(self.batch)
         self._steps += time.process_time() - start
 
+    def alone(self) -> float:
+        """CPU seconds of as many measurements as a training has, one after another and outside of it."""
+        rate = self.optimizer.param_groups[0]["lr"]
+        moment = landscape.Moment(self.model, loss_fn, self.batch, 0, self.optimizer, rate, {})
+        start = time.process_time()
+        for probe in self._clocked * (STEPS // EVERY):
+            probe.measure(moment)
+        return time.process_time() - start
+
     def parts(self) -> tuple[float, float, float]:
         """Seconds of the whole training, of the Observer's steps, and of the probes in them."""
         self._steps = 0.0
@@ -113,13 +124,17 @@ def compare(name: str, model: nn.Module, batch: Batch, probes: list[str], rounds
             without, floor = bare.run(), passes * bare_pass(bare)
             whole, steps, inside = observed.parts()
             _, steps_written, inside_written = written.parts()
+            alone = observed.alone()
             found = {
                 "training with the Observer over training without": whole / without,
                 "  the probes' floor": floor / without,
                 "  the rest": (steps - floor) / without,
                 "    of it the probes, beyond their floor": (inside - floor) / without,
+                "      called alone, beyond their floor": (alone - floor) / without,
                 "    of it the Observer": (steps - inside) / without,
                 "  the Observer where it writes a run folder": (steps_written - inside_written) / without,
+                "the probes in floors, in the loop": inside / floor,
+                "the probes in floors, alone": alone / floor,
             }
             for words, value in found.items():
                 ratios.setdefault(words, []).extend([value] if count else [])
