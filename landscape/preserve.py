@@ -178,10 +178,10 @@ class _Bindings:
 
     def keep_flags(self) -> None:
         """Train flags as they are now count as unchanged."""
-        now = chain.from_iterable(map(dict.values, self.places))
-        self.values = [
-            new if name == "training" else old for name, old, new in zip(self.names, self.values, now, strict=True)
-        ]
+        if list(chain.from_iterable(self.places)) == self.names:  # else a train() of the user's adds names: all differs
+            now = chain.from_iterable(map(dict.values, self.places))
+            pairs = zip(self.names, self.values, now, strict=True)
+            self.values = [new if name == "training" else old for name, old, new in pairs]
 
     def are_changed(self) -> bool:
         """Whether a name was added, removed or bound to another object."""
@@ -197,8 +197,7 @@ class _Bindings:
 def _places(modules: list[nn.Module]) -> Iterator[dict[str, Any]]:
     """Every place where a module's names are bound to something."""
     for module in modules:
-        own = module.__dict__
-        yield from (own, own["_parameters"], own["_buffers"], own["_modules"])
+        yield from (module.__dict__, module._parameters, module._buffers, module._modules)
 
 
 def _keep_freed_memory() -> None:
