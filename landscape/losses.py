@@ -95,16 +95,20 @@ class Loss:
             raise TypeError(f"the model was given {whole}, and returned {_kind(output)} without a loss")
         return self._compared(output, target_of(batch)) if loss is None else loss, output
 
-    @staticmethod
-    def _compared(output: Any, target: Tensor | None) -> Tensor:
+    def _compared(self, output: Any, target: Tensor | None) -> Tensor:
         """The scores that a model returned against the target."""
         scores = scores_in(output)
         if scores is None or target is None:
             raise TypeError(f"the model returned {_kind(output)}, in which there are no scores")
         if not target.is_floating_point():
+            if scores.ndim > 1 and scores.shape[1] < (self.data.classes or 0):
+                raise ValueError(f"{scores.shape[1]} outputs for {self.data.classes} classes")
             return nn.functional.cross_entropy(scores, target)
         if scores.shape != target.shape:
-            raise ValueError(f"outputs of shape {tuple(scores.shape)} for targets of shape {tuple(target.shape)}")
+            raise ValueError(
+                f"outputs of shape {tuple(scores.shape)} for float targets of shape {tuple(target.shape)} (labels of "
+                "classes have to be whole numbers)"
+            )
         return squared_error(scores, target)
 
     def and_accuracy(self, model: nn.Module, batch: Batch) -> tuple[float, float]:
@@ -142,6 +146,8 @@ class Loss:
             loss: Any = self(model, batch)
         except _BROKEN as error:
             hint = "" if self.name else "; where outputs are no plain scores, give a loss(model, batch) of your own"
+            if "dtype" in str(error):
+                hint = "; data are float32: build the model in float32, or cast in a loss(model, batch) of your own"
             what = f"{described(batch)} of {self.data.name}"
             raise UsageError(f"{where} can't take {what}: {type(error).__name__}: {error}{hint}") from error
         whose = f"loss {self.name!r}" if self.name else f"{where}: the model's own loss"
@@ -149,6 +155,8 @@ class Loss:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
             raise UsageError(f"{whose} returned {what}; it must return a scalar tensor, the mean over the batch")
         if torch.is_grad_enabled() and not loss.requires_grad:
+            if not any(p.requires_grad for p in model.parameters()):
+                raise UsageError(f"{where} has no trainable parameter: there is nothing to train")
             raise UsageError(f"{whose} returned a tensor without a graph: was it detached?")
         return loss
 

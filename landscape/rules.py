@@ -148,7 +148,12 @@ def _named(study: Mapping[str, Any]) -> Iterator[Broken]:
     for key, known in (("model", list(MODELS)), ("data", list(DATA))):
         spec = study.get(key)
         name = spec.get("name") if isinstance(spec, dict) else None
-        if isinstance(name, str) and ":" not in name and name not in known:
+        if isinstance(name, str) and name.endswith(".py"):
+            yield (
+                (key,),
+                f"{name!r} is a file: say which function in it, as in {name}:{'build' if key == 'model' else 'load'}",
+            )
+        elif isinstance(name, str) and ":" not in name and name not in known:
             yield (key,), f"there is no {key} {name!r}: {nearest(name, known)}; your own: package:function"
     loss = study.get("loss")
     if isinstance(loss, str) and loss and ":" not in loss:

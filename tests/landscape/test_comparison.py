@@ -252,8 +252,12 @@ def test_data_that_can_not_be_trained_on_is_named(model: Any, data: Any, message
         (
             lambda: nn.Sequential(nn.Linear(4, 3), nn.Flatten(0)),
             splits(lambda s: (A[s], A[s][:, 0])),
-            r"outputs of shape \(6,\) for targets of shape \(2, 1\)",
+            r"outputs of shape \(6,\) for float targets of shape \(2, 1\) \(labels of classes have to be whole",
         ),
+        (lambda: nn.Linear(4, 2), splits(lambda s: (A[s], Y[s])), "ValueError: 2 outputs for 3 classes"),
+        (lambda: nn.Softmax(1), splits(lambda s: (A[s], Y[s])), "has no trainable parameter: there is nothing"),
+        (lambda: nn.Linear(4, 3).bfloat16(), splits(lambda s: (A[s], Y[s])), "data are float32: build the model in fl"),
+        ("net.py", splits(named), "'net.py' is a file: say which function in it, as in net.py:build"),
     ],
 )
 def test_a_model_that_does_not_fit_the_batch_is_named(model: Any, data: Any, message: str) -> None:
