@@ -12,7 +12,7 @@ import pandas as pd
 
 from landscape.analysis import Figure, Table
 from landscape.experiment import Study
-from landscape.frames import OUTPUTS, last_step, pick, table
+from landscape.frames import OUTPUTS, last_step, pick, plane, stacked, swept, table
 from landscape.statistics import interval
 
 #: The columns of the long table that pick what most figures show.
@@ -240,6 +240,46 @@ def dots(
             "categories": list(rates),
             "x_log": all(panel.log for panel in panels),
         },
+    )
+
+
+def planes(
+    name: str,
+    study: Study,
+    frame: pd.DataFrame,
+    rows: Mapping[str, Any],
+    *,
+    rates: Mapping[str, float],
+    title: str,
+    caption: str,
+) -> Figure:
+    """A plane of the loss per arm, of the first seed, with the way of the weights drawn in where there is one.
+
+    Args:
+        name: the figure's name.
+        study: whose runs.
+        frame: the long table.
+        rows: the columns that pick the rows of the probe ``loss_slice``.
+        rates: arm -> learning rate, a panel each.
+        title: the title.
+        caption: what is special.
+    """
+    own = pick(frame, study=study.name, seed=min(study.seeds), **rows)
+    parts, path, shares = [], {}, []
+    for arm, rate in rates.items():
+        run, panel = pick(own, arm=arm, learning_rate=rate), f"{arm}, rate {rate:g}"
+        parts.append(plane(run).assign(panel=panel, arm=arm))
+        path[panel] = list(zip(*(swept(run, way).tolist() for way in ("path_x", "path_y")), strict=True))
+        shares += [f"{arm}: {share:.0%}" for share in swept(run, "explained_variance")[1:]]
+    said = f"Share of the way's variance in its plane: {'; '.join(shares)}." if shares else ""
+    return Figure(
+        name=name,
+        kind="surface",
+        frame=stacked(parts),
+        title=title,
+        caption=f"One seed; the cross is the network where it was measured. {caption} {said}".rstrip(),
+        alt=f"Contours of the loss on a plane, one per arm: {', '.join(rates)}.",
+        options={"x_label": "axis 1", "y_label": "axis 2", "panels": list(path), "path": path},
     )
 
 

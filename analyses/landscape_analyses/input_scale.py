@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import pandas as pd
@@ -9,11 +10,13 @@ import pandas as pd
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section
 from landscape.derived import derived, number, steps_to
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, grid
-from landscape.figures import LOSS, Panel, at_end, over_rates
-from landscape.frames import RUN, pick, plane
+from landscape.figures import LOSS, Panel, at_end, over_rates, planes
+from landscape.frames import RUN, pick
 
+PATH = {"probe": "loss_slice", "variant": "filter/2d"}
 LECUN = "LeCun, Bottou, Orr & Mueller 1998, Efficient BackProp, section 4.3"
 TARGET = 0.01  # of the loss of the best constant
+MOMENTS = (*range(20), *range(20, 50, 5), *range(50, 101, 10))  # steps at which the path of descent has a point
 
 
 def _experiment(name: str, *, seeds: int, steps: int, scale: float) -> Experiment:
@@ -22,19 +25,22 @@ def _experiment(name: str, *, seeds: int, steps: int, scale: float) -> Experimen
         ProbeSpec("hessian_eigenpairs", at=(0,), options={"which": which, "operator": "ggn"})
         for which in ("largest", "smallest")
     )
-    around = {"dimensions": 2, "extent": 2.0, "points": 21}
-    contour = ProbeSpec("loss_slice", at=(0,), options=around, arms=("raw", "standardized"))
+    way = {"dimensions": 2, "points": 31, "gather": len(MOMENTS) - 1}
+    contour = ProbeSpec("loss_slice", at=MOMENTS, options=way)
     top = 1 / scale**2  # the largest eigenvalue is 2 scale^2, so that this is the largest stable rate
+    rates = (0.3 * top, 0.9 * top, 0.03, 0.1, 0.3)
+    own = tuple(dataclasses.replace(arm, learning_rates=rates[k : k + 1]) for arm, k in zip(pair, (1, 3), strict=True))
     study = partial(
-        grid, data=Spec("two-features", {"scale": scale}), rates=(0.3 * top, 0.9 * top, 0.03, 0.1, 0.3),
-        seeds=seeds, steps=steps, batch_size=None, evaluate_every=2,
+        grid, data=Spec("two-features", {"scale": scale}), rates=rates, seeds=seeds, steps=steps, batch_size=None,
+        evaluate_every=2,
     )  # fmt: skip
     line, network = (Spec("mlp", {"hidden": hidden, "activation": "tanh"}) for hidden in ([], [16, 16]))
     return Experiment(
         name,
         (
-            study("line", line, arms=pair, probes=(largest, smallest, contour)),
+            study("line", line, arms=pair, probes=(largest, smallest)),
             study("network", network, arms=(*pair, Arm("batch", "raw, batch")), probes=(largest,)),
+            study("path", line, arms=own, probes=(contour,)),
         ),
     )
 
@@ -42,7 +48,7 @@ def _experiment(name: str, *, seeds: int, steps: int, scale: float) -> Experimen
 def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
     """Steps to the target, and the line's condition number."""
     parts = []
-    for study in experiment.studies:
+    for study in experiment.studies[:2]:
         chance = float(pick(frame, study=study.name, quantity="chance_loss")["value"].median())
         steps = steps_to(frame, study, "steps_to_target", TARGET * chance, below=True, quantity="full_loss")
         parts.append(steps.assign(value=steps["value"].clip(upper=study.steps)))
@@ -75,7 +81,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
 
 def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]:
     """The line, then the network."""
-    line, network = experiment.studies
+    line, network, _ = experiment.studies
     columns = {"full loss": LOSS, "steps to target": number("steps_to_target"), "condition": number("condition")}
     end = [Panel("full loss at the end", LOSS, log=True)]
     ran = "Full-batch gradient descent; as many steps as there are: never reached."
@@ -99,21 +105,15 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
 
 
 def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
-    """The line's loss around its initial weights, raw and standardized, for one seed."""
-    study = experiment.study("line")
-    rows = pick(frame, study="line", probe="loss_slice", seed=study.seeds[0], learning_rate=study.primary_rate)
-    return Figure(
-        name="headline",
-        kind="surface",
-        frame=pd.concat(
-            [plane(pick(rows, arm=arm.label)).assign(panel=arm.label) for arm in study.arms], ignore_index=True
-        ),
-        title="The loss of a linear model around its initial weights",
-        caption="In the plane of its two weights, along two random directions of the weights' length; seed "
-        f"{study.seeds[0]}.",
-        alt="Contours of the loss: a narrow valley for raw inputs, rounder contours for standardized ones.",
-        options={"x_label": "first direction", "y_label": "second direction", "value_label": "loss"},
+    """The line's loss and the path of gradient descent on it, raw and standardized, for one seed."""
+    study = experiment.study("path")
+    rates = {arm.label: arm.learning_rates[0] for arm in study.arms if arm.learning_rates}
+    caption = (
+        "In the plane of the two weights along two random directions; the path's first 100 steps, from the ring to "
     )
+    caption += "the dot: down a narrow valley for raw inputs, straight for standardized ones."
+    title = "A linear model's loss, and the path of gradient descent"
+    return planes("headline", study, frame, PATH, rates=rates, title=title, caption=caption)
 
 
 ANALYSIS = Analysis(
@@ -122,7 +122,7 @@ ANALYSIS = Analysis(
     question="What does normalizing inputs do to the loss, and does normalization inside a network do it too?",
     paper=LECUN,
     presets={
-        "quick": lambda: _experiment("input-scale-quick", seeds=3, steps=150, scale=10.0),
+        "quick": lambda: _experiment("input-scale-quick", seeds=5, steps=150, scale=10.0),
         "standard": lambda: _experiment("input-scale-standard", seeds=8, steps=2000, scale=30.0),
     },
     claims=claims,

@@ -9,11 +9,11 @@ import pandas as pd
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study, grid
-from landscape.figures import ENDS, LOSS, Panel, at_end, dots, over_rates
-from landscape.frames import RUN, pick, plane, stacked, swept
+from landscape.figures import ENDS, LOSS, Panel, at_end, dots, over_rates, planes
 from landscape.statistics import best_rates
 
 NORMS = ("batch", "none")
+LAST = "Full loss at the end of training, each arm at its best rate."
 FILTER: dict[str, Any] = {"probe": "loss_slice", "variant": "filter/2d", "batch": "full"}
 WAY: dict[str, Any] = {"probe": "loss_slice", "variant": "trajectory/2d", "batch": "full"}
 LI = "Li et al. 2018, arXiv 1712.09913"
@@ -132,7 +132,17 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
             "The way of training",
             "The plane is spanned by the principal axes of the weights at eleven moments, and goes through the last.",
             claims=tuple(id for id in ids if id.startswith("S-way")),
-            figures=(_planes("way", study, frame, rates, WAY, "The way of training, from the ring to the dot"),),
+            figures=(
+                planes(
+                    "way",
+                    study,
+                    frame,
+                    WAY,
+                    rates=rates,
+                    title="The way of training, from the ring to the dot",
+                    caption=LAST,
+                ),
+            ),
         ),
     )
 
@@ -145,31 +155,14 @@ def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure:
     """The filter-normalized plane of each arm."""
     (study,) = experiment.studies
     rates = best_rates(frame, experiment, study.name)
-    return _planes("headline", study, frame, rates, FILTER, "The loss on a filter-normalized plane through the weights")
-
-
-def _planes(
-    name: str, study: Study, frame: pd.DataFrame, rates: dict[str, float], rows: dict[str, Any], title: str
-) -> Figure:
-    """One plane per arm, of the first seed, with the way drawn in where there is one."""
-    own = pick(frame, study=study.name, seed=min(study.seeds), **rows)
-    parts, path = [], {}
-    for arm, rate in rates.items():
-        run = pick(own, arm=arm, learning_rate=rate)
-        parts.append(plane(run).assign(panel=f"{arm}, rate {rate:g}", arm=arm))
-        path_x, path_y = (swept(run, q).tolist() for q in ("path_x", "path_y"))
-        path[f"{arm}, rate {rate:g}"] = list(zip(path_x, path_y, strict=True))
-    shared = pick(own, quantity="explained_variance", index=1).groupby(RUN)["value"].last()
-    said = "; ".join(f"{a}: {shared[a, r, min(study.seeds)]:.0%}" for a, r in rates.items() if len(shared))
-    return Figure(
-        name=name,
-        kind="surface",
-        frame=stacked(parts),
-        title=title,
-        caption="Full loss at the end of training, one seed, each arm at its best rate; the cross is the network. "
-        + (f"Share of the way's variance in its plane: {said}." if said else "All planes share their levels."),
-        alt=f"Contours of the loss on a plane, one per arm: {', '.join(rates)}.",
-        options={"x_label": "axis 1", "y_label": "axis 2", "panels": list(path), "path": path},
+    return planes(
+        "headline",
+        study,
+        frame,
+        FILTER,
+        rates=rates,
+        title="The loss on a filter-normalized plane",
+        caption=f"{LAST} All planes share their levels.",
     )
 
 

@@ -277,7 +277,8 @@ class LossSliceProbe:
         points: points per axis.
         on: "same" (the mini-batch of the step), "held-out" or "full".
         statistics: "batch" or "running".
-        gather: with "trajectory", how many measurements keep the weights before one evaluates the plane.
+        gather: how many measurements keep the weights before one evaluates the slice, with their way in it; 10 with
+            "trajectory" and 0, no way, with other directions if None.
     """
 
     name = "loss_slice"
@@ -291,13 +292,15 @@ class LossSliceProbe:
         points: int = 21,
         on: str = "same",
         statistics: str = "batch",
-        gather: int = 10,
+        gather: int | None = None,
     ) -> None:
         if directions not in KINDS or directions == "eigen":
             raise UsageError(
                 f"while training a slice has directions 'filter', 'gradient' or 'trajectory', not {directions!r}"
             )
-        if gather < 2:
+        if gather is None:
+            gather = 10 if directions == "trajectory" else 0
+        if gather < 2 and (gather or directions == "trajectory"):
             raise UsageError(f"gather={gather}: a trajectory has at least two snapshots before it is drawn")
         self.directions, self.dimensions, self.extent, self.points = directions, dimensions, extent, points
         self.on, self.statistics, self.gather = on, statistics, gather
@@ -307,12 +310,11 @@ class LossSliceProbe:
         """Forward+backward passes of one measurement: ``full`` batches in the full loss, so many ``layers``."""
         forwards = float(self.points) ** self.dimensions + 1
         cost = forwards / 3 * (full if self.on == "full" else 1) + (self.directions == "gradient")
-        return cost / (self.gather + 1) if self.directions == "trajectory" else cost
+        return cost / (self.gather + 1)
 
     def measure(self, moment: Moment) -> Iterable[Measurement]:
         """The slice at this moment; on a plane, index i * points + j is at x_i, y_j; path_x and path_y by snapshot."""
-        way = self.directions == "trajectory"
-        if way:
+        if self.gather:
             here = Parameters(unwrapped(moment.model)).tensors
             self._way.append([p.detach().to("cpu", copy=True) for p in here])
             if len(self._way) % (self.gather + 1):
@@ -323,9 +325,9 @@ class LossSliceProbe:
             moment.named(self.on),
             directions=self.directions,
             dimensions=self.dimensions,
-            extent=None if way else self.extent,
+            extent=None if self.gather else self.extent,
             points=self.points,
-            trajectory=self._way if way else None,
+            trajectory=self._way if self.gather else None,
             statistics=self.statistics,
             seed=stream_seed(moment.seed, "slice"),
         )
