@@ -6,7 +6,7 @@ An analysis returns them from its ``derive``; they are rows of the long table li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -107,12 +107,26 @@ def steps_to(
 
 
 def largest_stable_rate(
-    frame: pd.DataFrame, study: Study, name: str = "largest_stable_rate", *, trained: float = TRAINED
+    frame: pd.DataFrame,
+    study: Study,
+    name: str = "largest_stable_rate",
+    *,
+    trained: float = TRAINED,
+    against: Collection[str] = (),
 ) -> pd.DataFrame:
     """Per arm and seed: the largest learning rate at which training stayed finite and left the loss of guessing.
 
     It left it where the last full loss is at most ``trained`` of it. The number stands at the study's primary rate, so
-    that a claim at equal rates compares it. 0 where no rate trained; the grid of rates is what it is resolved to.
+    that a claim at equal rates compares it. 0 where no rate trained; the grid of rates is what it is resolved to. An
+    arm that trains at the largest rate of the grid counts with that rate, though it may train at larger ones.
+
+    Args:
+        frame: the long table.
+        study: whose runs.
+        name: the new quantity.
+        trained: the final full loss over that of guessing at which a run counts as trained.
+        against: arms that others are compared with. Where one of them trains at its largest rate of the grid, how many
+            times larger another's is can't be known, and it gets no number.
     """
     training = pick(frame, study=study.name, probe="training")
     chance = float(pick(training, quantity="chance_loss")["value"].median())
@@ -124,4 +138,7 @@ def largest_stable_rate(
         for value, run in zip(last["value"], last[RUN].itertuples(index=False, name=None), strict=True)
     ]
     largest = last.assign(value=rates).groupby(["arm", "seed"])["value"].max().reset_index()
+    tops = {arm.label: max(arm.learning_rates or study.learning_rates) for arm in study.arms}
+    beyond = largest["arm"].isin(list(against)) & (largest["value"] == largest["arm"].map(tops))
+    largest = largest[~beyond]
     return derived(largest.assign(learning_rate=study.primary_rate), study, name)

@@ -44,7 +44,7 @@ def derive(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
     sizes = dict(enumerate(next(p.options["step_sizes"] for p in study.probes if p.name == "gradient_path")))
     middle = sweep.groupby(["arm", "seed", "index"])["value"].median().reset_index()
     relative = middle.assign(learning_rate=middle["index"].map(sizes), index=0)
-    return pd.concat([largest_stable_rate(frame, study), derived(relative, study, "relative_loss")])
+    return pd.concat([largest_stable_rate(frame, study, against=("none",)), derived(relative, study, "relative_loss")])
 
 
 def claims(experiment: Experiment) -> tuple[Claim, ...]:

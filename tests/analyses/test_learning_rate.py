@@ -22,7 +22,7 @@ def test_a_short_run_is_decided(trained, shorter, assert_decided):
             15,
             model=model,
             data=data,
-            learning_rates=(0.01, 0.1, 1.0),
+            learning_rates=(0.01, 0.1, 1.0, 100.0),  # at 100 nothing trains: a largest stable rate is below it
             batch_size=32,
             full_batches=1,
             evaluate_every=15,

@@ -119,6 +119,16 @@ def test_the_largest_rate_that_trains_stands_at_the_primary_rate(frame):
     assert set(found["learning_rate"]) == {0.1}
 
 
+def test_a_reference_that_trains_at_every_rate_of_the_grid_has_no_largest_one(frame):
+    found = largest_stable_rate(frame, STUDY, against=("batch",))
+    assert set(found["arm"]) == {"none"}  # batch trains at 1.0, the top: it may train at 10, too
+    assert set(largest_stable_rate(frame, STUDY, against=("none",))["arm"]) == {"none", "batch"}
+    claim = Claim("c", "x", "s", Measure.derived("largest_stable_rate"), "none", "batch", "larger", window="end")
+    both = pd.concat([frame, found], ignore_index=True)
+    (verdict,) = decide_claims([claim], Experiment("e", (STUDY,)), both)
+    assert verdict.verdict == "not measured"  # not "fails": how much larger is unknown
+
+
 def test_a_claim_at_best_rates_compares_each_arm_at_its_own(frame):
     claim = Claim(
         "c", "lower loss", "s", Measure("training", "full_loss", batch=""), "batch", window="end", rate="best"
