@@ -64,6 +64,12 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
               mean, boundary=-0.1, short="mean within 0.1 of 0 at every depth"),
         below("D-2-var", "In every layer of a random network the activations' variance is within 0.2 of 1.", "random",
               variance, boundary=-0.2, short="variance within 0.2 of 1 at every depth"),
+        below("D-2-mean-one", "With gamma = 1 the activations' mean is within 0.1 of 0 in every layer of a random "
+              "network.", "random", mean, arm="norm-propagation:1", boundary=-0.1,
+              short="gamma = 1: mean within 0.1 of 0 at every depth"),
+        below("D-2-var-one", "With gamma = 1 the activations' variance is within 0.2 of 1 in every layer of a random "
+              "network.", "random", variance, arm="norm-propagation:1", boundary=-0.2,
+              short="gamma = 1: variance within 0.2 of 1 at every depth"),
         claim("D-2-none", "Its variance stays nearer to 1 than that of the plain ReLU network, in the worst layer.",
               "random", variance, short="variance nearer to 1 than without"),
         near("D-3-one", "With gamma = 1 squared gradients grow by 1.467 a layer, within a factor 1.1.", "random",
@@ -93,15 +99,24 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
         for k in (1, 6)
         for title, quantity in (("distance from Gaussian", "gaussian_distance"), ("excess kurtosis", "excess_kurtosis"))
     ]
-    worst = {name: number(name) for name in ("worst_mean", "worst_variance", "growth")}
+    worst = {"mean, from 0": "worst_mean", "variance, from 1": "worst_variance", "growth": "growth"}
     gap = {"largest distance from a Gaussian": number("distance")}
     return (
         Section(
             "Random networks",
-            "Inputs are drawn from N(0, I) as the derivation assumes. Growth is the geometric mean over layers.",
-            claims=("D-2-mean", "D-2-var", "D-2-none", "D-3-one", "D-3"),
+            "Inputs are drawn from N(0, I) as the derivation assumes. Growth is the geometric mean over layers. The "
+            "constants keep moments for gamma = 1; gamma = 1/1.21, meant for the gradients, shrinks what they are for.",
+            claims=("D-2-mean", "D-2-var", "D-2-mean-one", "D-2-var-one", "D-2-none", "D-3-one", "D-3"),
             figures=(over_layers("growth", random, frame, growth, step=0, title="Growth by layer"),),
-            tables=(at_end("random", "The worst layer, and the growth per layer", random, frame, worst),),
+            tables=(
+                at_end(
+                    "random",
+                    "The worst layer, and the growth per layer",
+                    random,
+                    frame,
+                    {head: number(name) for head, name in worst.items()},
+                ),
+            ),
         ),
         Section(
             "Training",
