@@ -16,8 +16,8 @@ ANALYSIS = ANALYSES["batch-size"]()
 def test_a_short_run_is_decided(trained, shorter, assert_decided):
     def cut(study):
         model = dataclasses.replace(study.model, options={"channels": [8, "M", 8]})
-        arms = tuple(arm for arm in study.arms if arm.norm in ("batch", "batch-renorm", "group:8"))
-        return shorter(study, 10, arms=arms, model=model, full_batches=2)
+        arms = tuple(arm for arm in study.arms if arm.norm in ("batch", "batch-renorm", "group:4"))
+        return shorter(study, 10, arms=arms, model=model, full_batches=2, learning_rates=(study.primary_rate,))
 
     full = ANALYSIS.presets["quick"]()
     two = Experiment(full.name, (full.studies[1], full.studies[-2]))
