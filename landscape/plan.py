@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class StudyPlan:
         passes: arm label -> forward+backward passes of one run.
         seconds_per_pass: arm label -> measured seconds of one pass; empty where not timed.
         changes: arm label -> what gives the user's own model its normalization; empty where that takes it itself.
+        network: checksum of the user's own network without normalization, by its weights' names and shapes; or "".
     """
 
     study: Study
@@ -48,6 +50,7 @@ class StudyPlan:
     passes: Mapping[str, float]
     seconds_per_pass: Mapping[str, float] = field(default_factory=dict)
     changes: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
+    network: str = ""
 
     @property
     def total_passes(self) -> float:
@@ -103,11 +106,14 @@ def plan(
         loss = Loss(data, study.loss, study.chance_loss)
         passes, seconds, changes = {}, {}, {}
         networks: dict[tuple[str, float], Arm] = {}
+        network = ""
         for arm in study.arms:
             options = _options(study, arm, data, loss)
             model = build_model(study.model.name, **options)
             if changed := model_changes(study.model.name, **options) if is_reference(study.model.name) else ():
                 changes[arm.label] = changed
+            if is_reference(study.model.name) and arm.norm == "none":
+                network = _checksum(model)
             where = f"study {study.name!r}, arm {arm.label!r}: model {study.model.name!r}"
             value = float(loss.checked(model, data.first(min(2, feed.size)), where).detach())
             _refuse_twin(study, arm, networks.setdefault((repr(model), value), arm))
@@ -117,8 +123,15 @@ def plan(
             passes[arm.label] = cost_in_passes(run, **feed.sizes(full), layers=count_layers(model))
             if timed:
                 seconds[arm.label] = _seconds_per_pass(model, loss, feed, each)
-        plans.append(StudyPlan(study, data.checksum, data.note, passes, seconds, changes))
+        plans.append(StudyPlan(study, data.checksum, data.note, passes, seconds, changes, network))
     return tuple(plans)
+
+
+def _checksum(model: nn.Module) -> str:
+    """Of the kinds of its modules and the shapes of its state: another network under the same name differs."""
+    parts = [f"{name} {type(module).__name__}" for name, module in model.named_modules()]
+    parts += [f"{name} {tuple(tensor.shape)}" for name, tensor in (*model.named_parameters(), *model.named_buffers())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _options(study: Study, arm: Arm, data: Dataset, loss: Loss) -> dict[str, Any]:

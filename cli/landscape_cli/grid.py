@@ -135,7 +135,9 @@ def _train(
     from landscape.store import Folder, describe
     from landscape_reports import write_report
 
-    manifest = describe(device=device, threads=1, data={one.study.name: one.checksum for one in plans})
+    data = {one.study.name: one.checksum for one in plans}
+    networks = {one.study.name: one.network for one in plans}
+    manifest = describe(device=device, threads=1, data=data, networks=networks)
     manifest |= {"changes": _changes(plans)}
     manifest |= {"analysis": source.name, "notes": {one.study.name: one.note for one in plans if one.note}}
     with Folder.open(out, experiment, manifest=manifest | {"commands": [again]}) as folder:

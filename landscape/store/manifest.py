@@ -27,16 +27,24 @@ _BITS = {
 }
 
 
-def describe(*, device: str = "cpu", threads: int = 1, data: Mapping[str, str] | None = None) -> Manifest:
+def describe(
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    data: Mapping[str, str] | None = None,
+    networks: Mapping[str, str] | None = None,
+) -> Manifest:
     """The manifest of runs made here and now.
 
     Args:
         device: what the runs train on, e.g. "cpu" or "cuda:0".
         threads: torch threads per run.
         data: the checksum of each study's data.
+        networks: the checksum of each study's own network, where it is the user's.
 
     >>> sorted(describe())  # doctest: +NORMALIZE_WHITESPACE
-    ['commit', 'cpu_capability', 'data', 'device', 'landscape', 'machine', 'numpy', 'python', 'threads', 'torch']
+    ['commit', 'cpu_capability', 'data', 'device', 'landscape', 'machine', 'networks', 'numpy', 'python', 'threads',
+     'torch']
     """
     try:
         version = metadata.version("landscape-smoothness")
@@ -55,6 +63,7 @@ def describe(*, device: str = "cpu", threads: int = 1, data: Mapping[str, str] |
         "threads": threads,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "data": dict(data or {}),
+        "networks": {study: checksum for study, checksum in (networks or {}).items() if checksum},
     }
 
 

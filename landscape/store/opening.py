@@ -58,13 +58,14 @@ def extend(path: Path, asked: Experiment, manifest: Manifest) -> tuple[Experimen
     """
     earlier = stored(path)
     before = read_manifest(path)
-    data = dict(manifest.get("data", {}))
     differ = differences(earlier, asked)
-    differ += [
-        f"{study}.data checksum: {before['data'][study]} stored, {data[study]} asked"
-        for study in sorted(data.keys() & before["data"].keys())
-        if data[study] != before["data"][study]
-    ]
+    for kind, what in (("data", "data checksum"), ("networks", "network behind the model's name (checksum)")):
+        old, new = before.get(kind, {}), manifest.get(kind, {})
+        differ += [
+            f"{study}.{what}: {old[study]} stored, {new[study]} asked"
+            for study in sorted(new.keys() & old.keys())
+            if new[study] != old[study]
+        ]
     if differ:
         shown = "".join(f"\n  {line}" for line in differ[:8])
         more = f"\n  and {len(differ) - 8} more" if len(differ) > 8 else ""
@@ -72,7 +73,7 @@ def extend(path: Path, asked: Experiment, manifest: Manifest) -> tuple[Experimen
     both = union(earlier, asked)
     check_keys(both)
     notes = [*before["warnings"], *(note for note in changes(before, manifest) if note not in before["warnings"])]
-    merged = {key: before.get(key, {}) | manifest.get(key, {}) for key in ("data", "changes")}
+    merged = {key: before.get(key, {}) | manifest.get(key, {}) for key in ("data", "networks", "changes")}
     return both, manifest | before | {"warnings": notes} | merged
 
 

@@ -212,6 +212,14 @@ def test_options_reach_the_model_the_data_the_optimizer_and_the_study(tmp_path: 
     assert done.report(tmp_path / "mine.pdf").stat().st_size > 10_000
 
 
+def test_another_network_of_the_same_name_does_not_go_on_in_the_folder(tmp_path: Any) -> None:
+    settings = {"out": tmp_path / "run", "steps": 2}
+    compared(lambda: Two(4), splits(several), **settings)
+    compared(lambda: Two(4), splits(several), **settings | {"seeds": 2})
+    with pytest.raises(UsageError, match=r"holds another experiment:\n  main.network behind the model's name"):
+        compared(lambda: Two(5), splits(several), **settings)
+
+
 @pytest.mark.parametrize(
     ("model", "data", "message"),
     [
