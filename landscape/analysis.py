@@ -287,8 +287,9 @@ class Analysis:
             table's ``attrs["arrays"]`` is a function (probe, quantity) -> table of stored arrays.
         headline: (experiment, long table) -> the figure of page one.
         answer: verdicts -> the answer in one to three sentences; the verdicts counted unless given.
+        recorded: (experiment, long table) -> a sentence before the answer that says what there is.
         definitions: term -> definition, for the methods part.
-        title: the report's title; the experiment's name if empty.
+        title: the report's title; what is compared on what if empty.
         derive: (experiment, long table) -> further rows of the long table, made from the runs' own (see
             ``landscape.derived``); claims and sections see them with the others.
     """
@@ -304,3 +305,4 @@ class Analysis:
     definitions: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
     derive: Callable[[Experiment, pd.DataFrame], pd.DataFrame] | None = None
+    recorded: Callable[[Experiment, pd.DataFrame], str] = lambda experiment, frame: ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from landscape.analysis import Analysis, Report, Verdict
-from landscape.experiment import Spec, Study
+from landscape.experiment import Experiment, Spec, Study
 from landscape.statistics import decide_claims
 from landscape.store import Folder
 
@@ -33,9 +33,9 @@ def build_report(analysis: Analysis, folder: Folder) -> Report:
     experiment = folder.experiment
     verdicts = decide_claims(analysis.claims(experiment), experiment, frame)
     return Report(
-        title=analysis.title or experiment.name,
+        title=analysis.title or title(experiment),
         question=analysis.question,
-        answer=analysis.answer(verdicts),
+        answer=f"{analysis.recorded(experiment, frame)} {analysis.answer(verdicts)}".strip(),
         verdicts=verdicts,
         headline=analysis.headline(experiment, frame),
         sections=analysis.sections(experiment, frame),
@@ -46,6 +46,25 @@ def build_report(analysis: Analysis, folder: Folder) -> Report:
         cost=cost(folder),
         failures=tuple(failures(folder, frame)),
     )
+
+
+def title(experiment: Experiment) -> str:
+    """A title for an experiment of one's own: its name, its models and their data.
+
+    >>> from landscape.experiment import Arm
+    >>> arms, tiny = (Arm("none"), Arm("batch")), {"learning_rates": (0.1,), "primary_rate": 0.1, "seeds": (0,)}
+    >>> study = Study("main", Spec("mlp"), Spec("digits"), arms, **tiny, steps=10)
+    >>> title(Experiment("my", (study,)))
+    'my: mlp on digits'
+    """
+    pairs = dict.fromkeys(f"{_short(study.model)} on {_short(study.data)}" for study in experiment.studies)
+    more = f" and {len(pairs) - 2} more" if len(pairs) > 3 else ""
+    return f"{experiment.name}: {', '.join(list(pairs)[: 2 if more else 3])}{more}"
+
+
+def _short(spec: Spec) -> str:
+    """``folder/mine.py:build`` is mine.py:build."""
+    return spec.name.rpartition("/")[2]
 
 
 def verdicts_of(analysis: Analysis, folder: Folder) -> tuple[Verdict, ...]:

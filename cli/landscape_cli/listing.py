@@ -59,11 +59,11 @@ def _data() -> Table:
 
 def _probes() -> Table:
     from landscape.probes import PROBES
+    from landscape.words import about
 
     # A probe's file says what it measures; the class only that it does so inside a training loop.
     columns, rows = _described(PROBES)
-    about = {name: inspect.getmodule(probe) for name, probe in PROBES.items()}
-    return columns, [[name, _first(about[name]), options] for name, _, options in rows]
+    return columns, [[name, about(name), options] for name, _, options in rows]
 
 
 def _described(functions: dict[str, Callable[..., Any]]) -> Table:

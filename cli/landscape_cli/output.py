@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from landscape.analysis import Verdict
 
 STYLES = {"holds": "bold green", "fails": "bold red", "failed": "bold red", "finished": "green"}
+_COLUMNS = ("claim", "verdict", "effect [95 %; equivalences 90 %]", "seeds", "best rates", "statement")
 
 
 def in_terminal() -> bool:
@@ -56,28 +57,54 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def print_verdicts(verdicts: Sequence[Verdict]) -> None:
-    """The verdict table."""
+def print_verdicts(verdicts: Sequence[Verdict], *, unfinished: bool = False) -> None:
+    """The verdict table, and why a claim is neither true nor false: below it, or in its last column in a pipe.
+
+    Args:
+        verdicts: decided claims.
+        unfinished: runs are missing: the claims that could not be measured are one line.
+    """
+    waiting = [v.claim.id for v in verdicts if unfinished and v.verdict == "not measured"]
+    shown = [v for v in verdicts if v.claim.id not in waiting]
+    rows = [_row(verdict) for verdict in shown]
+    if shown and not in_terminal():
+        print_table([*_COLUMNS, "at equal loss", "reason"], rows)
+    elif shown:
+        matched = any(row[6] for row in rows)
+        columns = [*_COLUMNS[:3], *(["at equal loss"] if matched else []), *_COLUMNS[3:]]
+        print_table(columns, [[*row[:3], *(row[6:7] if matched else []), *row[3:6]] for row in rows], "Verdicts")
+        for reason, ids in _reasons(shown).items():
+            click.echo(f"{', '.join(ids)}: {reason}")
+    if waiting:
+        some = ", ".join(waiting[:3]) + (f" and {len(waiting) - 3} more" if len(waiting) > 3 else "")
+        click.echo(f"{len(waiting)} {'claim' if len(waiting) == 1 else 'claims'} not measured yet: {some}")
+
+
+def _row(verdict: Verdict) -> list[str]:
+    """The cells under _COLUMNS, then the effect at equal loss and the reason."""
     from landscape_reports.formats import effect
 
-    rows = []
+    claim, equal = verdict.claim, verdict.equal
+    interval = equal.by_step
+    return [
+        claim.id,
+        verdict.verdict,
+        effect(claim, interval),
+        str(interval.n) if interval is not None else "0",
+        verdict.best.verdict if verdict.best is not None else "",
+        claim.short or claim.statement,
+        effect(claim, equal.at_matched_loss) if claim.matched and interval is not None else "",
+        equal.reason,
+    ]
+
+
+def _reasons(verdicts: Sequence[Verdict]) -> dict[str, list[str]]:
+    """Why claims are neither true nor false -> their ids."""
+    found: dict[str, list[str]] = {}
     for verdict in verdicts:
-        interval = verdict.equal.by_step
-        best = verdict.best.verdict if verdict.best is not None else ""
-        seeds = str(interval.n) if interval is not None else "0"
-        rows.append(
-            [
-                verdict.claim.id,
-                verdict.verdict,
-                effect(verdict.claim, interval),
-                seeds,
-                best,
-                verdict.claim.short or verdict.claim.statement,
-            ]
-        )
-    print_table(
-        ["claim", "verdict", "effect [95 %; equivalences 90 %]", "seeds", "best rates", "statement"], rows, "Verdicts"
-    )
+        if verdict.verdict not in ("holds", "fails"):
+            found.setdefault(f"{verdict.verdict}: {verdict.equal.reason}", []).append(verdict.claim.id)
+    return found
 
 
 def verdict_data(verdict: Verdict) -> dict[str, Any]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import Result
 
+from landscape.analysis import Claim, Comparison, Interval, Measure, Verdict
 from landscape.store import Folder
 from landscape_analyses import ANALYSES
 from landscape_cli.main import main
+from landscape_cli.output import print_verdicts
 
 Call = Callable[..., Result]
 
@@ -36,6 +40,58 @@ def test_show_tells_runs_and_verdicts(tiny: Path, landscape: Call) -> None:
     written = json.loads(Path("runs/tiny/report.json").read_text())["verdicts"]
     assert {v["id"]: v["verdict"] for v in shown["verdicts"]} == {v["id"]: v["verdict"] for v in written}
     assert {run["status"] for run in shown["runs"]} == {"finished"}
+
+
+def test_show_of_an_unfinished_run_is_short(tiny: Path, landscape: Call) -> None:
+    for run in Path("runs/tiny/runs").glob("main-batch-*"):
+        shutil.rmtree(run)
+    lines = landscape("show", "runs/tiny").stdout.splitlines()
+    assert lines[0] == "3 new, 3 finished"
+    assert [line.split("\t")[1:3] for line in lines if line.startswith("main-")] == [["finished", "20/20"]] * 3
+    assert "main: 3 runs not begun" in lines
+    assert lines[-1] == "5 claims not measured yet: batch-range, batch-pred, batch-beta and 2 more"
+    assert len(lines) == 7
+    whole = json.loads(landscape("show", "runs/tiny", "--json").stdout)
+    assert (len(whole["runs"]), len(whole["verdicts"])) == (6, 5)
+
+
+CLAIM = Claim("A", "it is smoother", "s", Measure("p", "q"), arm="batch", matched=True)
+WIDE = Comparison(
+    0.1,
+    0.1,
+    "undecided",
+    "at matched loss, the 95 % interval [-0.1, 0.5] dex contains the boundary 0",
+    Interval(3, 1.5, 0.5, 0.2, 2.8),
+    Interval(3, 0.2, 0.1, -0.1, 0.5),
+)
+VERDICTS = [
+    Verdict(CLAIM, WIDE),
+    Verdict(replace(CLAIM, id="B"), WIDE),
+    Verdict(
+        replace(CLAIM, id="C", matched=False), replace(WIDE, verdict="holds", reason="by step", at_matched_loss=None)
+    ),
+]
+
+
+def test_verdicts_in_a_pipe_have_the_reason_last(capsys: pytest.CaptureFixture[str]) -> None:
+    print_verdicts(VERDICTS)
+    header, first, _, last = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert header[-2:] == ["at equal loss", "reason"]
+    assert first[-2:] == ["1.58× [0.79, 3.16]", WIDE.reason]
+    assert last[-2:] == ["", "by step"]
+
+
+def test_verdicts_in_a_terminal_say_below_why_they_are_open(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("landscape_cli.output.in_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    print_verdicts(VERDICTS)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"A, B: undecided: {WIDE.reason}"
+    assert "at equal loss" in next(line for line in lines if "claim" in line)
+    print_verdicts(VERDICTS[2:])
+    assert "at equal loss" not in capsys.readouterr().out
 
 
 def test_export_writes_every_number(tiny: Path, landscape: Call) -> None:

@@ -6,11 +6,14 @@ import sys
 import pandas as pd
 import pytest
 import torch
+from pypdf import PdfReader
 from torch import nn
 
 import landscape
 from landscape.errors import UsageError
+from landscape.reporting import build_report
 from landscape.store import Folder
+from landscape_analyses import ANALYSES
 
 
 def _loss(model, batch):
@@ -56,10 +59,20 @@ def test_a_folder_is_shown_reported_and_exported_like_any_other(setting, tmp_pat
     ):
         _loop(obs, model, optimizer, batches)
     shown = _landscape("show", folder)
-    assert "observed-own-lr0.1-seed0\tfinished\t8/9" in shown
+    assert "observed-own-lr0.1-seed0\tfinished\t9/9" in shown
     assert "note: probe 'breaks' failed at step 0" in shown
     assert (folder / "report.pdf").name in _landscape("report", folder)
     assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
+    report = build_report(ANALYSES["observed"](), Folder.read(folder))
+    assert report.answer.startswith(
+        "Recorded at 3 moments of 9 steps: gradient path, covariate shift, activations. One training decides no claim"
+    )
+    assert report.headline is not None
+    assert report.headline.name == "gradient_path-sweep"
+    assert [section.title for section in report.sections] == ["Gradient path", "Covariate shift", "Activations"]
+    names = [figure.name for section in report.sections for figure in section.figures]
+    assert names == ["gradient_path", "covariate_shift", "activations-sweep", "activations"]
+    assert "No claim was decided" not in PdfReader(folder / "report.pdf").pages[0].extract_text()
     _landscape("export", folder, "-o", tmp_path / "all.csv")
     exported = pd.read_csv(tmp_path / "all.csv", keep_default_na=False)
     keys = ["step", "probe", "quantity", "layer", "variant", "index"]
