@@ -32,10 +32,11 @@ def build_report(analysis: Analysis, folder: Folder) -> Report:
     frame = measured(analysis, folder)
     experiment = folder.experiment
     verdicts = decide_claims(analysis.claims(experiment), experiment, frame)
+    parts = (_so_far(folder), analysis.recorded(experiment, frame), analysis.answer(verdicts))
     return Report(
         title=analysis.title or title(experiment),
         question=analysis.question,
-        answer=f"{analysis.recorded(experiment, frame)} {analysis.answer(verdicts)}".strip(),
+        answer=" ".join(filter(None, parts)),
         verdicts=verdicts,
         headline=analysis.headline(experiment, frame),
         sections=analysis.sections(experiment, frame),
@@ -65,6 +66,13 @@ def title(experiment: Experiment) -> str:
 def _short(spec: Spec) -> str:
     """``folder/mine.py:build`` is mine.py:build."""
     return spec.name.rpartition("/")[2]
+
+
+def _so_far(folder: Folder) -> str:
+    """What comes before the answer of a folder whose runs are not all done: nothing is concluded yet."""
+    states = [one.status for one in folder.progress()]
+    done = states.count("finished")
+    return f"Unfinished, {done} of {len(states)} runs done: what follows may change." if done < len(states) else ""
 
 
 def verdicts_of(analysis: Analysis, folder: Folder) -> tuple[Verdict, ...]:

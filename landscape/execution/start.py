@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
@@ -28,7 +30,7 @@ _ENVIRONMENT = {
 def prepare() -> None:
     """Have the server start now, and import while this process goes on; returns at once."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOAD)
-    with _without_main(), _environment():
+    with _without_main(), _environment(), _deaf():
         forkserver.ensure_running()
 
 
@@ -62,6 +64,19 @@ def _environment() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore Ctrl-C while the server starts: it inherits that, and has no traceback to print while it imports."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -110,6 +110,8 @@ def _decided(
         seeds={seed: value.by_step for seed, value in used.items()},
         p_value=p_value,
         overlap=_median_range(overlaps),
+        span=_whole_range([value.span for value in used.values() if value.span is not None]),
+        left_out=_left_out([value.left_out for value in used.values()]),
         material=_material(claim, verdict, lower),
         flags=tuple(flags),
         by_layer={name: d.intervals[0].mean for name, d in decisions.items() if name},
@@ -158,7 +160,9 @@ def _material(claim: Claim, verdict: str, lower: Sequence[float]) -> bool | None
     """Whether every lower bound exceeds a factor 1.1; None where that is no question."""
     if claim.scale != "log-ratio" or claim.kind == "equivalence" or verdict == "confounded":
         return None
-    return all(bound > MATERIAL for bound in lower)  # a NaN bound (no overlap) exceeds nothing
+    if any(math.isnan(bound) for bound in lower):  # no interval at matched loss: nothing is shown either way
+        return None
+    return all(bound > MATERIAL for bound in lower)
 
 
 def _median_range(overlaps: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
@@ -167,6 +171,19 @@ def _median_range(overlaps: Sequence[tuple[float, float]]) -> tuple[float, float
         return None
     low, high = np.median(np.array(overlaps), axis=0)
     return float(low), float(high)
+
+
+def _whole_range(spans: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """From the first of the first steps to the last of the last."""
+    return (min(first for first, _ in spans), max(last for _, last in spans)) if spans else None
+
+
+def _left_out(counts: Sequence[tuple[int, int]]) -> tuple[float, float] | None:
+    """Median over seeds of the steps left out and of all steps; None where none was left out."""
+    if not any(out for out, _ in counts):
+        return None
+    out, whole = np.median(np.array(counts), axis=0)
+    return float(out), float(whole)
 
 
 def _count(by_seed: Mapping[int, SeedValue], state: str) -> int:

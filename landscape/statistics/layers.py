@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from landscape.analysis import Claim
@@ -21,14 +22,19 @@ def decide_seeds(claim: Claim, by_seed: Mapping[int, SeedValue]) -> Decision:
     used = measured(by_seed)
     by_step = {seed: value.by_step for seed, value in used.items()}
     at_loss = {seed: v.at_matched_loss for seed, v in used.items() if v.at_matched_loss is not None}
-    return decide_values(by_step, at_loss if claim.matched else None, claim)
+    few = sum(value.unmatched == "few" for value in used.values())
+    return decide_values(by_step, at_loss if claim.matched else None, claim, few=few)
 
 
 def joined(decisions: Mapping[str, Decision]) -> tuple[str, str, float]:
     """Several layers as one (intersection-union): verdict and name of the worst layer, and the largest p-value.
 
-    A layer that fails is worse than one that is undecided, and that worse than one that holds; among
-    equals the one with the larger p-value. So all must hold, and any that fails decides.
+    The p-value is NaN where a layer was not tested. A layer that fails is worse than one that is undecided, and that
+    worse than one that holds; among equals the one with the larger p-value. So all must hold, and any that fails
+    decides.
     """
-    layer = min(decisions, key=lambda name: (_RANK.get(decisions[name].verdict, -1), -decisions[name].p_value))
-    return decisions[layer].verdict, layer, max(decision.p_value for decision in decisions.values())
+    p_values = {name: decision.p_value for name, decision in decisions.items()}
+    untested = {name for name, p in p_values.items() if math.isnan(p)}
+    worst = {name: 1.0 if name in untested else p for name, p in p_values.items()}
+    layer = min(decisions, key=lambda name: (_RANK.get(decisions[name].verdict, -1), -worst[name]))
+    return decisions[layer].verdict, layer, float("nan") if untested else max(worst.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,6 +26,9 @@ class SeedValue:
         at_matched_loss: s at matched full loss; None where not asked for, or where the losses do not overlap.
         overlap: range of full loss that both runs pass through, or None.
         span: first and last step that were compared, or None.
+        left_out: steps of the window at which a run had not left the plateau, and all steps of the window.
+        unmatched: why there is nothing at matched loss though it was asked for: "apart", the losses do not overlap, or
+            "few", a run has fewer than two measurements off the plateau; else "".
     """
 
     state: Literal["measured", "missing", "untrained"]
@@ -33,6 +36,8 @@ class SeedValue:
     at_matched_loss: float | None = None
     overlap: tuple[float, float] | None = None
     span: tuple[int, int] | None = None
+    left_out: tuple[int, int] = (0, 0)
+    unmatched: Literal["", "apart", "few"] = ""
 
 
 def seed_value(claim: Claim, layer: str, arm: RunData, reference: RunData | None) -> SeedValue:
@@ -59,6 +64,7 @@ def seed_value(claim: Claim, layer: str, arm: RunData, reference: RunData | None
     for series in filled[1:]:
         common = np.intersect1d(common, series.steps)
     steps = window(common, claim.window, left_plateau(runs), needs_training=claim.needs_training)
+    chosen = len(steps)
     if claim.needs_training:
         for run in runs:
             steps = steps[run.trained(steps)]
@@ -74,13 +80,17 @@ def seed_value(claim: Claim, layer: str, arm: RunData, reference: RunData | None
     if claim.scale == "cosine" and np.isfinite(middle):
         middle = float(np.arctanh(np.clip(middle, -LARGEST_COSINE, LARGEST_COSINE)))
     by_step = sign * middle
-    span = (int(steps[0]), int(steps[-1]))
+    found_by_step = SeedValue(
+        "measured", by_step, span=(int(steps[0]), int(steps[-1])), left_out=(chosen - len(steps), chosen)
+    )
     if not claim.matched or reference is None:
-        return SeedValue("measured", by_step, span=span)
+        return found_by_step
     logs = claim.scale == "log-ratio"
     curves = [run.curve(claim.measure, layer, trained=claim.needs_training, logs=logs) for run in runs]
     at_loss, overlap = matched_difference(curves[0], curves[1])
-    return SeedValue("measured", by_step, None if overlap is None else sign * at_loss, overlap, span)
+    if overlap is None:
+        return replace(found_by_step, unmatched="few" if min(len(levels) for levels, _ in curves) < 2 else "apart")
+    return replace(found_by_step, at_matched_loss=sign * at_loss, overlap=overlap)
 
 
 def window(steps: Steps, kind: Window, left: int | None, *, needs_training: bool) -> Steps:

@@ -25,7 +25,8 @@ class Decision(NamedTuple):
         verdict: "holds", "fails", "undecided" or "not measured".
         reason: why, in a few plain words.
         intervals: by step, and at matched loss (None where the claim does not ask for it).
-        p_value: one-sided against the boundary (two one-sided tests for equivalence), of the worse comparison.
+        p_value: one-sided against the boundary (two one-sided tests for equivalence), of the worse comparison; NaN
+            where one of them could not be made.
     """
 
     verdict: str
@@ -69,7 +70,9 @@ def size_of(claim: Claim) -> float:
     return (1.0 - level_of(claim)) / 2.0
 
 
-def decide_values(by_step: Mapping[int, float], at_matched_loss: Mapping[int, float] | None, claim: Claim) -> Decision:
+def decide_values(
+    by_step: Mapping[int, float], at_matched_loss: Mapping[int, float] | None, claim: Claim, *, few: int = 0
+) -> Decision:
     """Decide a claim from one number per seed, against the claim's boundary delta.
 
     holds: the lower bound is above delta by step, and (where ``claim.matched``) at matched loss too.
@@ -84,6 +87,8 @@ def decide_values(by_step: Mapping[int, float], at_matched_loss: Mapping[int, fl
         by_step: seed -> s.
         at_matched_loss: seed -> s at matched full loss, or None; read only if ``claim.matched``.
         claim: gives kind, boundary, scale and matched.
+        few: seeds that have nothing at matched loss because a run was measured less than twice off the plateau, not
+            because the losses do not overlap.
 
     >>> from landscape.analysis import Measure
     >>> claim = Claim("x", "a is smoother", "s", Measure("p", "q"), arm="a")
@@ -110,9 +115,10 @@ def decide_values(by_step: Mapping[int, float], at_matched_loss: Mapping[int, fl
         if _outside(claim, part):
             return Decision("fails", f"{place}, {_words(claim, part, 'fails')}{note}", found, p_value)
     if second is not None and second.n < FEWEST_SEEDS:
-        seeds = f"they do in {second.n} of {first.n} seeds"
-        reason = f"the arms' losses do not overlap ({seeds}, and {FEWEST_SEEDS} are needed){note}"
-        return Decision("undecided", reason, found, 1.0)
+        seeds = f"{second.n} of {first.n} seeds can be compared, and {FEWEST_SEEDS} are needed"
+        why = "the arms' losses do not overlap" if not few else "an arm was measured less than twice off the plateau"
+        some = f" in {few} seeds: measure more often, or train longer" if few else ""
+        return Decision("undecided", f"at matched loss, {why}{some} ({seeds}){note}", found, float("nan"))
     for place, part in places:
         if not _inside(claim, part):
             return Decision("undecided", f"{place}, {_words(claim, part, 'undecided')}{note}", found, p_value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -30,6 +29,8 @@ class Change:
     why: str
 
 
+#: Places of a kind that a summary names.
+SHOWN = 4
 _PAST: dict[Action, str] = {
     "replace": "replaced",
     "remove": "removed",
@@ -40,13 +41,20 @@ _PAST: dict[Action, str] = {
 
 
 def summary(changes: Sequence[Change]) -> str:
-    """A plan on one line: how many places of each kind, and each that can't be changed with its reason.
+    """A plan on one line: which places of each kind, and each that stays as it is with its reason.
 
     >>> summary([Change("a", "", "", "insert", ""), Change("rnn", "LSTM", "LSTM", "can't", "it is fused")])
-    "1 inserted, 1 can't be changed (rnn: it is fused)"
+    "1 inserted (a), 1 can't be changed (rnn: it is fused)"
     """
-    counts = Counter(change.action for change in changes)
-    words = ", ".join(f"{counts[action]} {past}" for action, past in _PAST.items() if counts[action])
-    refused = [f"{change.name or change.before}: {change.why}" for change in changes if change.action == "can't"]
-    shown = "; ".join(refused[:3]) + ("; ..." if len(refused) > 3 else "")
-    return f"{words} ({shown})" if refused else words or "nothing to change"
+    words = []
+    for action, past in _PAST.items():
+        stays = action in ("keep", "can't")
+        places = [
+            f"{change.name or change.before}: {change.why}" if stays and change.why else change.name or change.before
+            for change in changes
+            if change.action == action
+        ]
+        if places:
+            shown = ("; " if stays else ", ").join(places[:SHOWN]) + (", ..." if len(places) > SHOWN else "")
+            words.append(f"{len(places)} {past} ({shown})")
+    return ", ".join(words) or "nothing to change"

@@ -135,6 +135,8 @@ def _sd(claim: Claim, interval: Interval) -> str:
 def _matched(claim: Claim, comparison: Comparison) -> str:
     if comparison.at_matched_loss is None:
         return "not measured" if claim.matched else ""
+    if not comparison.at_matched_loss.n:
+        return "not comparable"
     text = f"{effect(claim, comparison.at_matched_loss)}, {_n(comparison.at_matched_loss)}"
     if comparison.overlap is not None:
         low, high = comparison.overlap
@@ -145,6 +147,13 @@ def _matched(claim: Claim, comparison: Comparison) -> str:
 def _test(verdict: Verdict) -> str:
     claim = verdict.claim
     first = f"{claim.kind} at the boundary {boundary(claim)}, window: {claim.window}"
+    if verdict.equal.span is not None:
+        start, end = verdict.equal.span
+        first += f" (step {end}" if start == end else f" (steps {start} to {end}"
+        if verdict.equal.left_out is not None:
+            out, whole = verdict.equal.left_out
+            first += f"; {out:g} of {whole:g} steps left out, an arm had not left the plateau"
+        first += ")"
     p, holm = p_value(verdict.equal.p_value), p_value(verdict.holm_p)
     if p == NOTHING:
         return first

@@ -121,7 +121,7 @@ def test_from_a_folder_of_ones_own_to_a_pdf(mine: Path, command: Call) -> None:
     words += ["--seeds", "2", "--steps", "6", "--batch-size", "32"]
     done = subprocess.run([program, *words, "--workers", "2"], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    assert "note: layer: 2 inserted, 1 kept" in done.stderr
+    assert "note: layer: 2 inserted (first, second), 1 kept (head: the output layer)" in done.stderr
     assert done.stdout.splitlines()[-1] == "report: runs/compare-models-build/report.pdf"
     folder = Folder.read("runs/compare-models-build")
     study = folder.experiment.studies[0]

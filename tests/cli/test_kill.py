@@ -172,3 +172,13 @@ def test_ctrl_c_while_training_leaves_nobody_and_says_how_to_go_on(place: Path) 
     assert (cut.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert "  landscape run k.toml --data-dir cut-notes --out cut" in err
+
+
+def test_ctrl_c_while_the_program_still_imports_shows_no_traceback(place: Path) -> None:
+    with ended(start(place, "cut")) as cut:
+        assert until(lambda: len(alive(cut.pid)) > 1, cut)  # the server of child processes has begun to import
+        os.killpg(cut.pid, signal.SIGINT)
+        out, err = cut.communicate(timeout=60)
+    assert (cut.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert "run the same command again" in err

@@ -53,6 +53,17 @@ def folder(tmp_path: Path) -> Folder:
     return Folder.read(tmp_path / "x")
 
 
+def test_the_answer_of_unfinished_runs_says_so_first(folder: Folder) -> None:
+    answer = build_report(ANALYSES["pairs"](), folder).answer
+    assert answer.startswith("Unfinished, 2 of 4 runs done: what follows may change.")  # one failed, one never began
+    with folder.run(folder.experiment.runs()[3]) as store:
+        store.append(0, 0.01, [Measurement("training", "full_loss", 1.0, batch="")])
+        store.finish()
+    with folder.run(folder.experiment.runs()[2]) as store:
+        store.finish()
+    assert "Unfinished" not in build_report(ANALYSES["pairs"](), Folder.read(folder.path)).answer
+
+
 def test_settings_say_what_and_with_what(folder: Folder) -> None:
     said = settings(folder)
     assert said["model"] == "mlp(hidden=[16])"

@@ -432,7 +432,26 @@ def test_losses_that_do_not_overlap_leave_the_claim_undecided() -> None:
     assert found.verdict == "undecided"
     assert "do not overlap" in found.reason
     assert found.overlap is None
-    assert found.material is False
+    assert found.material is None  # nothing is shown at equal loss, either way
+    assert math.isnan(found.p_value)  # and the claim was not tested
+
+
+def test_too_few_measurements_are_not_called_losses_that_do_not_overlap() -> None:
+    # Both go from chance to near zero, so their losses do overlap; one falls within one measurement.
+    rows = [run("none", s, constant(20.0), loss=lambda t, _: 2.3 * math.exp(-t / 30)) for s in range(5)]
+    rows += [run("batch", s, flat(2.0), loss=lambda t, _: 2.3 if t < 90 else 0.5) for s in range(5)]
+    found = decide(dataclasses.replace(CLAIM, matched=True), experiment(), table(*rows)).equal
+    assert found.verdict == "undecided"
+    assert "do not overlap" not in found.reason
+    assert "measured less than twice off the plateau in 5 seeds" in found.reason
+
+
+def test_the_steps_that_were_compared_are_said() -> None:
+    rows = [run("none", s, constant(20.0), loss=lambda t, _: 2.3 if t < 50 else 1.0) for s in range(5)]
+    rows += [run("batch", s, flat(2.0), loss=lambda t, _: 2.3 if t < 20 else 1.0) for s in range(5)]
+    found = decide(CLAIM, experiment(), table(*rows)).equal
+    assert found.span == (50, 90)
+    assert found.left_out == (5.0, 10.0)
 
 
 def test_the_loss_of_a_run_is_matched_up_to_its_divergence_only() -> None:
