@@ -60,7 +60,9 @@ def title(experiment: Experiment) -> str:
     """
     pairs = dict.fromkeys(f"{_short(study.model)} on {_short(study.data)}" for study in experiment.studies)
     more = f" and {len(pairs) - 2} more" if len(pairs) > 3 else ""
-    return f"{experiment.name}: {', '.join(list(pairs)[: 2 if more else 3])}{more}"
+    said = f"{', '.join(list(pairs)[: 2 if more else 3])}{more}"
+    named = {f"{study.model.name} on {study.data.name}" for study in experiment.studies}
+    return said if experiment.name in named else f"{experiment.name}: {said}"  # a comparison has no other name
 
 
 def _short(spec: Spec) -> str:

@@ -128,7 +128,7 @@ def test_from_a_folder_of_ones_own_to_a_pdf(mine: Path, command: Call) -> None:
     assert [arm.norm for arm in study.arms] == ["none", "layer"]
     assert (study.loss, study.batch_size, study.steps) == ("cli:smooth", 32, 6)
     text = "".join(page.extract_text() for page in PdfReader(folder.path / "report.pdf").pages)
-    assert "normalized (layer) 2 inserted, 1 kept" in " ".join(text.split())
+    assert "normalized (layer) 2 inserted (first, second), 1 kept (head: the output layer)" in " ".join(text.split())
     verdicts = {v["id"]: v["verdict"] for v in json.loads((folder.path / "report.json").read_text())["verdicts"]}
     assert {"layer-beta", "layer-loss", "layer-acc"} <= set(verdicts)
     assert len(folder.frame().query("quantity == 'full_loss' and step == 6")) == 4
