@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import pandas as pd
 
-from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Table, Verdict
+from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Table
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
 from landscape.frames import band, lines, medians, pick, table
 from landscape.overview import overview
+from landscape_analyses.pairs_answer import answer, late_arms
 
 SOURCE = "Santurkar et al. 2018 (arXiv 1805.11604), figure 4"
 COUNTER = "Yao et al. 2020 (PyHessian): batch normalization does not necessarily smooth, least in shallow nets."
@@ -259,25 +260,6 @@ def _training(study: Study, frame: pd.DataFrame, title: str, ids: tuple[str, ...
     )
 
 
-def answer(verdicts: tuple[Verdict, ...]) -> str:
-    """What was decided, arm by arm."""
-    arms: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in verdicts:
-        if verdict.claim.landscape:
-            arms.setdefault((verdict.claim.study, verdict.claim.arm), []).append(verdict)
-    several = len({study for study, _ in arms}) > 1
-    said = []
-    for (study, arm), own in arms.items():
-        held = sum(v.verdict == "holds" for v in own)
-        failed = sum(v.verdict == "fails" for v in own)
-        word = "smoother" if held == len(own) else "not smoother" if failed == len(own) else "mixed"
-        if held == failed == 0:
-            word = f"not decided, {own[0].verdict if len({v.verdict for v in own}) == 1 else 'for several reasons'}"
-        where = f" in {study}" if several else ""
-        said.append(f"{arm}{where}: {word} ({held} of {len(own)} measures hold, {failed} fail)")
-    return "; ".join(said) + "." if said else "No measure of the landscape was recorded."
-
-
 def _experiment(name: str, *, steps: int, seeds: int, every: int) -> Experiment:
     study = Study(
         name="main",
@@ -312,6 +294,7 @@ ANALYSIS = Analysis(
     sections=sections,
     headline=headline,
     answer=answer,
+    recorded=late_arms,
     definitions={
         "full loss": "L_m(w): mean of the training loss over fixed mini-batches of the training size, each with its "
         "own batch statistics; an incomplete batch is dropped.",

@@ -73,8 +73,11 @@ def print_verdicts(verdicts: Sequence[Verdict], *, unfinished: bool = False) -> 
         matched = any(row[6] for row in rows)
         columns = [*_COLUMNS[:3], *(["at equal loss"] if matched else []), *_COLUMNS[3:]]
         print_table(columns, [[*row[:3], *(row[6:7] if matched else []), *row[3:6]] for row in rows], "Verdicts")
-        for reason, ids in _reasons(shown).items():
-            click.echo(f"{', '.join(ids)}: {reason}")
+        reasons = _reasons(shown)
+        for reason, ids in reasons.items():
+            click.echo(f"{', '.join(ids)} {reason}")
+        if any(" dex" in reason for reason in reasons):
+            click.echo("A dex is a power of ten: 0 dex is 1x, 0.3 dex is 2x.")
     if waiting:
         some = ", ".join(waiting[:3]) + (f" and {len(waiting) - 3} more" if len(waiting) > 3 else "")
         click.echo(f"{len(waiting)} {'claim' if len(waiting) == 1 else 'claims'} not measured yet: {some}")

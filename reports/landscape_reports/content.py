@@ -7,7 +7,7 @@ from typing import Any
 
 from landscape.analysis import Claim, Comparison, Figure, Interval, Report, Section, Verdict
 from landscape_reports.drawing import caption, is_empty
-from landscape_reports.formats import NOTHING, boundary, effect, fold, number, p_value, plain
+from landscape_reports.formats import NOTHING, boundary, effect, fold, number, p_value, plain, prose
 from landscape_reports.methods import RULE, false_holds
 from landscape_reports.tables import table_data
 from landscape_reports.theme import verdict_style
@@ -30,12 +30,12 @@ def document(report: Report, images: Mapping[int, Data]) -> Data:
         sections.append(Section("Other claims", "", claims=rest))
     return {
         "title": plain(report.title).strip() or "Report",
-        "question": plain(report.question),
-        "answer": plain(report.answer),
+        "question": prose(report.question),
+        "answer": prose(report.answer),
         "verdicts": [_row(v) for v in report.verdicts],
         "headline": _figure(report.headline, images) if report.headline is not None else None,
         "sections": [_section(s, by_id, images) for s in sections],
-        "definitions": _pairs(report.definitions),
+        "definitions": [[prose(term), prose(text)] for term, text in report.definitions.items()],
         "settings": _pairs(report.settings),
         "rule": [*([name, text] for name, text in RULE), ["false holds", false_holds(report.verdicts)]],
         "cost": _pairs(report.cost),
@@ -69,7 +69,7 @@ def _row(verdict: Verdict) -> Data:
     claim, equal, best = verdict.claim, verdict.equal, verdict.best
     return {
         "id": plain(claim.id),
-        "statement": plain(claim.short or claim.statement),
+        "statement": prose(claim.short or claim.statement),
         "badge": badge(verdict.verdict),
         "effect": effect(claim, equal.by_step or equal.at_matched_loss),
         "matched": effect(claim, equal.at_matched_loss) if equal.by_step and equal.at_matched_loss else "",
@@ -80,9 +80,9 @@ def _row(verdict: Verdict) -> Data:
 
 def _section(section: Section, by_id: Mapping[str, Verdict], images: Mapping[int, Data]) -> Data:
     return {
-        "title": plain(section.title),
+        "title": prose(section.title),
         "level": section.level,
-        "paragraphs": [plain(p).strip() for p in section.text.split("\n\n") if p.strip()],
+        "paragraphs": [prose(p).strip() for p in section.text.split("\n\n") if p.strip()],
         "claims": [_claim(by_id[c]) for c in section.claims if c in by_id],
         "missing": [plain(c) for c in section.claims if c not in by_id],
         "figures": [_figure(figure, images) for figure in section.figures],
@@ -107,7 +107,7 @@ def _claim(verdict: Verdict) -> Data:
     ]
     return {
         "id": plain(claim.id),
-        "statement": plain(claim.statement),
+        "statement": prose(claim.statement),
         "badge": badge(verdict.verdict),
         "reason": plain(equal.reason),
         "facts": [[name, plain(value)] for name, value in facts if value],
@@ -195,8 +195,8 @@ def _measure(claim: Claim) -> str:
 def _figure(figure: Figure, images: Mapping[int, Data]) -> Data:
     return {
         **images[id(figure)],
-        "title": plain(figure.title),
-        "caption": plain(caption(figure)),
-        "alt": plain(figure.alt or figure.title or figure.name),
+        "title": prose(figure.title),
+        "caption": prose(caption(figure)),
+        "alt": prose(figure.alt or figure.title or figure.name),
         "empty": is_empty(figure),
     }

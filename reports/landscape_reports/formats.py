@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
+from typing import Any
 
 from landscape.analysis import Claim, Interval
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 NOTHING = "–"
+_SIGNS: tuple[tuple[re.Pattern[str], Any], ...] = (
+    (re.compile(r"(?<=[\w)‖>])\^(\d+)(?![\w.])"), lambda found: found[1].translate(SUPERSCRIPT)),
+    (re.compile(r"\bgrad (?=L\b)"), "∇"),
+    (re.compile(r"(?<![\w.-])lambda(?:_(\d+))?(?!\.?\w|-)"), lambda found: "λ" + (found[1] or "").translate(SUBSCRIPT)),
+    (re.compile(r"(?<![\w.-])eta(?!\.?\w|-)(?: (?=‖|[A-Za-z](?![A-Za-z])))?"), "η"),
+    (re.compile(r"(?<=[²])\s(?=[A-Za-z](?![A-Za-z]))"), ""),
+    (re.compile(r"(?<![\w'])([A-Za-z])'(?![\w'])"), "\\1′"),
+    (re.compile(r"(?:(?<=[)‖′])|(?<=\b\w)) - (?=η|‖|min\b|[A-Za-z](?![A-Za-z]))"), " − "),
+    (re.compile(r"(?<= )<=(?= )"), "≤"),
+    (re.compile(r"(?<= )>=(?= )"), "≥"),
+)
 
 
 def plain(text: object) -> str:
@@ -19,6 +33,23 @@ def plain(text: object) -> str:
     """
     kept = [c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd" for c in str(text)]
     return "".join(kept)
+
+
+def prose(text: object) -> str:
+    r"""``plain`` text whose formulas, written on a keyboard, get their own signs. Not for names, code or errors.
+
+    Every sign is replaced only where nothing else can be meant: ``||`` where they come in pairs, ``'`` behind a
+    single letter, ``^`` before a number, ``eta`` and ``lambda`` as words of their own.
+
+    >>> prose("max of ||grad L(w - eta D^2 g) - g|| / (eta ||g||)")
+    'max of ‖∇L(w − ηD²g) − g‖ / (η‖g‖)'
+    """
+    found = plain(text)
+    if found.count("||") % 2 == 0:
+        found = found.replace("||", "‖")
+    for pattern, sign in _SIGNS:
+        found = pattern.sub(sign, found)
+    return found
 
 
 def number(value: float, digits: int = 3) -> str:

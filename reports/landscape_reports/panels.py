@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.transforms import blended_transform_factory
 
 from landscape.errors import UsageError
-from landscape_reports.formats import number, plain
+from landscape_reports.formats import number, plain, prose
 from landscape_reports.theme import TALLEST, WIDTH, ArmStyle
 
 if TYPE_CHECKING:
@@ -75,12 +75,12 @@ def grid(canvas: Figure, panels: Sequence[Any], options: Mapping[str, Any]) -> d
         panel = panels[position]
         placed[panel] = ax
         if panel != "":
-            ax.set_title(wrapped(panel, room))
+            ax.set_title(wrapped(prose(panel), room))
         last = position + columns >= len(panels)
         if last:
             ax.set_xlabel(wrapped(options.get("x_label", ""), room))
         if panel in labels or position % columns == 0:
-            ax.set_ylabel(wrapped(labels.get(panel, options.get("y_label", "")), height - 0.6))
+            ax.set_ylabel(wrapped(prose(labels.get(panel, options.get("y_label", ""))), height - 0.6))
         if options.get("x_log"):
             ax.set_xscale("log")
         if options.get("panel_y_log", {}).get(panel, options.get("y_log")):

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from landscape.analysis import Table
-from landscape_reports.formats import NOTHING, number, plain
+from landscape_reports.formats import NOTHING, number, plain, prose
 
 
 def table_data(table: Table) -> dict[str, Any]:
@@ -16,9 +16,9 @@ def table_data(table: Table) -> dict[str, Any]:
     frame = table.frame
     numeric = [bool(pd.api.types.is_numeric_dtype(dtype)) for dtype in frame.dtypes]
     return {
-        "title": plain(table.title),
-        "note": plain(table.note),
-        "columns": [plain(c) for c in frame.columns],
+        "title": prose(table.title),
+        "note": prose(table.note),
+        "columns": [prose(c) for c in frame.columns],
         "numeric": numeric,
         "rows": [list(row) for row in zip(*(_column(frame.iloc[:, i]) for i in range(len(numeric))), strict=True)],
     }

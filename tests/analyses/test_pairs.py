@@ -6,7 +6,7 @@ import dataclasses
 
 import pandas as pd
 
-from landscape.analysis import Claim
+from landscape.analysis import Claim, Comparison, Interval, Verdict
 from landscape.experiment import Arm, Experiment, ProbeSpec, Spec, Study
 from landscape.statistics import decide_claims
 from landscape_analyses import ANALYSES
@@ -90,7 +90,10 @@ def test_a_smaller_measure_holds_and_an_equal_one_does_not() -> None:
     by_id = {v.claim.id: v.verdict for v in verdicts}
     assert [by_id[f"batch-{name}"] for name in ("range", "pred", "beta")] == ["holds"] * 3
     assert "holds" not in {by_id[f"layer-{name}"] for name in ("range", "pred", "beta", "loss", "acc")}
-    assert PAIRS.answer(verdicts).startswith("batch: smoother (3 of 3 measures hold, 0 fail)")
+    said = PAIRS.answer(verdicts)
+    assert said.startswith("With batch, the landscape is smoother by all 3 measures; whether training ends at ")
+    assert "With layer, it is open whether the landscape is smoother, as the seeds do not agree well enough;" in said
+    assert said.endswith("To decide what is open, try more seeds (--seeds).")
 
 
 def test_figures_and_tables_say_what_was_measured() -> None:
@@ -124,8 +127,43 @@ def test_presets_build() -> None:
         assert len(PAIRS.claims(experiment)) == 6
 
 
-def test_what_was_not_decided_is_not_called_mixed() -> None:
-    flat = long_table(0.5)
+def test_what_was_not_decided_says_why_and_what_to_try() -> None:
+    flat, experiment = long_table(0.5), Experiment("e", (STUDY,))
     flat.loc[flat["quantity"] == "full_loss", "value"] = 2.3  # nobody left the plateau
-    answer = PAIRS.answer(decide_claims(PAIRS.claims(Experiment("e", (STUDY,))), Experiment("e", (STUDY,)), flat))
-    assert "batch: not decided, untrained (0 of 3 measures hold, 0 fail)" in answer
+    answer = PAIRS.answer(decide_claims(PAIRS.claims(experiment), experiment, flat))
+    assert (
+        "With batch and layer, it is open whether the landscape is smoother, as an arm never began to learn" in answer
+    )
+    assert "more steps (--steps) or another rate (--lr)" in answer
+    late = PAIRS.recorded(experiment, flat)
+    assert late == "At learning rate 0.1, the network with no normalization, batch and layer never began to learn."
+
+
+def test_an_arm_that_learns_late_is_named_with_its_step() -> None:
+    table = long_table(0.5)
+    waits = (table["quantity"] == "full_loss") & (table["arm"] == "batch") & (table["step"] < 20)
+    table.loc[waits, "value"] = 2.3
+    said = PAIRS.recorded(Experiment("e", (STUDY,)), table)
+    assert said == "At learning rate 0.1, the network with batch began to learn only at step 20 of 20."
+    assert PAIRS.recorded(Experiment("e", (STUDY,)), long_table(0.5)) == ""
+    unfinished = table[table["step"] < 20]
+    assert PAIRS.recorded(Experiment("e", (STUDY,)), unfinished) == ""
+
+
+def test_without_a_measure_of_the_landscape_the_answer_says_so() -> None:
+    assert PAIRS.answer(()) == "No measure of the landscape was recorded."
+
+
+def test_the_answer_tells_what_came_out_from_what_is_open() -> None:
+    def verdict(name: str, word: str, **changes: bool) -> Verdict:
+        claim = dataclasses.replace(claims(STUDY)[f"batch-{name}"], **changes)
+        return Verdict(claim, Comparison(0.1, 0.1, word, "", Interval(3, 1.0, 1.0, -1.0, 3.0)))
+
+    found = [verdict("range", "holds"), verdict("pred", "fails"), verdict("beta", "undecided")]
+    found += [verdict("loss", "holds"), verdict("acc", "undecided")]
+    assert PAIRS.answer(tuple(found)) == (
+        "With batch, the landscape is smoother by variation of the loss, not smoother by change of the gradient, and "
+        "by beta it is open, as too little was measured at equal loss; training ends at a lower loss, whether it "
+        "ends at a higher accuracy is open. To decide what is open, try more steps (--steps), or measuring more often; "
+        "more seeds (--seeds)."
+    )

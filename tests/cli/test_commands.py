@@ -88,7 +88,7 @@ def test_verdicts_in_a_terminal_say_below_why_they_are_open(
     monkeypatch.setenv("COLUMNS", "200")
     print_verdicts(VERDICTS)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == f"A, B: undecided: {WIDE.reason}"
+    assert lines[-2:] == [f"A, B undecided: {WIDE.reason}", "A dex is a power of ten: 0 dex is 1x, 0.3 dex is 2x."]
     assert "at equal loss" in next(line for line in lines if "claim" in line)
     print_verdicts(VERDICTS[2:])
     assert "at equal loss" not in capsys.readouterr().out

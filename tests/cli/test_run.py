@@ -59,6 +59,7 @@ def test_a_run_ends_with_its_verdicts_and_its_pdf(made: Path) -> None:
     }
     assert lines[-1] == "report: runs/tiny/report.pdf"
     assert (made / "runs/tiny/report.pdf").read_bytes().startswith(b"%PDF-")
+    assert json.loads((made / "runs/tiny/report.json").read_text())["title"] == "tiny: mlp on digits"
     # 20 steps, 4 sweeps of 9 passes; (4 + 2) evaluations of 4 + 1 forwards: 20 + 36 + 10 = 66 passes in 6 runs.
     assert "6 runs, 396 forward+backward passes" in (made / "stderr").read_text()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from landscape.experiment import Arm, Experiment, Spec, Study
 from landscape.probes.base import Measurement
-from landscape.reporting import build_report, cost, duration, failures, settings, verdicts_of
+from landscape.reporting import build_report, cost, duration, failures, settings, title, verdicts_of
 from landscape.store import Folder
 from landscape_analyses import ANALYSES
 
@@ -62,6 +63,14 @@ def test_the_answer_of_unfinished_runs_says_so_first(folder: Folder) -> None:
     with folder.run(folder.experiment.runs()[2]) as store:
         store.finish()
     assert "Unfinished" not in build_report(ANALYSES["pairs"](), Folder.read(folder.path)).answer
+
+
+def test_a_title_names_what_is_compared_once() -> None:
+    own = dataclasses.replace(STUDY, model=Spec("nets/mine.py:build"))
+    assert title(Experiment("my", (own, dataclasses.replace(own, name="t")))) == "my: mine.py:build on digits"
+    assert title(Experiment("nets/mine.py:build on digits", (own,))) == "mine.py:build on digits"
+    many = tuple(dataclasses.replace(STUDY, name=name, model=Spec(name)) for name in "abcde")
+    assert title(Experiment("my", many)) == "my: a on digits, b on digits and 3 more"
 
 
 def test_settings_say_what_and_with_what(folder: Folder) -> None:

@@ -12,7 +12,7 @@ import landscape_reports.formats
 import landscape_reports.theme
 from landscape.analysis import Claim, Figure, Interval, Measure, Table
 from landscape_reports import draw
-from landscape_reports.formats import effect, fold, number, p_value, plain
+from landscape_reports.formats import effect, fold, number, p_value, plain, prose
 from landscape_reports.tables import table_data
 
 
@@ -21,6 +21,36 @@ def test_examples_in_docstrings(module: object) -> None:
     result = doctest.testmod(module)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "set_"),
+    [
+        ("||g' - g||", "‖g′ − g‖"),
+        ("w - eta g", "w − ηg"),
+        ("the sweep w - eta D^2 g, eta in [1/2, 4]", "the sweep w − ηD²g, η in [1/2, 4]"),
+        ("lambda_1/lambda_10 over ||M||_F^2", "λ₁/λ₁₀ over ‖M‖_F²"),
+        ("0.8 <= variance", "0.8 ≤ variance"),
+        ("the step size eta.", "the step size η."),
+        ("max L - min L", "max L − min L"),
+    ],
+)
+def test_formulas_get_their_signs(typed: str, set_: str) -> None:
+    assert prose(typed) == set_
+    assert prose(set_) == set_
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "beta and theta of the arms' losses, batch-eta, eta.py:build, eta-inv",
+        "study 's' has no arm 'x'; a || b",
+        "one - a few - words; x=1e-3; 2^k; lambda_max; --norm group:4",
+        "the layer's own, 'g'",
+    ],
+)
+def test_what_is_no_formula_stays(text: str) -> None:
+    assert prose(text) == text
 
 
 @pytest.mark.parametrize(
