@@ -261,8 +261,12 @@ class Report:
     failures: tuple[str, ...] = ()
 
 
+#: So many claims of a verdict are named in an answer; more are counted.
+NAMED = 6
+
+
 def tally(verdicts: Iterable[Verdict]) -> str:
-    """Verdicts counted, in words, with the ids of those that do not hold.
+    """Verdicts counted, in words, with the ids of those that do not hold where they are few.
 
     >>> tally(())
     'No claim was decided.'
@@ -274,7 +278,9 @@ def tally(verdicts: Iterable[Verdict]) -> str:
     if not total:
         return "No claim was decided."
     held = len(groups.pop("holds", []))
-    rest = "; ".join(f"{verdict}: {', '.join(ids)}" for verdict, ids in groups.items())
+    rest = "; ".join(
+        f"{verdict}: {', '.join(ids) if len(ids) <= NAMED else len(ids)}" for verdict, ids in groups.items()
+    )
     return f"{held} of {total} claims hold{f'; {rest}' if rest else ''}."
 
 
