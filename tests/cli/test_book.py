@@ -46,8 +46,11 @@ def narrow(study: Study) -> Study:
 
 
 def short(study: Study) -> Study:
-    rates = (study.primary_rate,)
-    return dataclasses.replace(study, steps=4, seeds=(0, 1, 2), learning_rates=rates, evaluate_every=2)
+    rates, probes = (study.primary_rate,), study.probes
+    if study.name == "path":  # its plane comes after 100 steps
+        soon = {"at": (0, 1, 2), "options": probes[0].options | {"gather": 2, "points": 5}}
+        probes = (dataclasses.replace(probes[0], **soon),)
+    return dataclasses.replace(study, steps=4, seeds=(0, 1, 2), learning_rates=rates, evaluate_every=2, probes=probes)
 
 
 @pytest.fixture
@@ -98,7 +101,7 @@ def test_a_book_has_every_claim_and_number_of_its_analyses_and_goes_on(here: Pat
     assert "\nmean-field_relu,batch," in (here / "all.csv").read_text()
     again = landscape("run", "all", "--workers", 0, "--json")
     events = [json.loads(line)["event"] for line in again.stdout.splitlines()]
-    assert events.count("skipped") == 3 * (6 * 2 + 2)  # seeds x (studies x arms of mean-field + the line's arms)
+    assert events.count("skipped") == 3 * (6 * 2 + 2 + 2)  # seeds x (studies x arms of mean-field + line and path)
     assert numbers(folder) == found
 
 
@@ -112,7 +115,7 @@ def test_in_a_terminal_an_analysis_is_a_paragraph(landscape: Call, monkeypatch: 
     assert "  arms      none; batch" in paragraphs["mean-field"]
     runs = {name: next(line for line in lines if line.startswith("  quick")) for name, lines in paragraphs.items()}
     counts = [int(line.split()[1]) for line in runs.values()]
-    assert counts[2] == counts[0] + counts[1] == 3 * 6 * 2 + 3 * (2 + 3)
+    assert counts[2] == counts[0] + counts[1] == 3 * 6 * 2 + 3 * (2 + 3 + 2)
     assert all("about" in " ".join(lines) for lines in paragraphs.values())
     assert max(len(line) for lines in paragraphs.values() for line in lines) <= 60
 
