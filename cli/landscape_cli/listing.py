@@ -22,8 +22,9 @@ _GIVEN = ("self", "norm", "seed", "input_shape", "output_size", "data_dir", "all
 def list_(what: str) -> None:
     """List analyses, norms, models, data or probes.
 
-    A table in a terminal, tab-separated in a pipe. Analyses are listed with what they cost on this machine now: a
-    few steps of each arm are timed, which takes some seconds for all.
+    A table in a terminal, tab-separated in a pipe. Analyses are listed with the cost of their first preset: runs,
+    forward+backward passes, and the time for all of it on this machine now. A few steps of each arm are timed for that,
+    which takes about ten seconds of processor time for all.
     """
     if what == "analyses":
         print_analyses()
