@@ -30,7 +30,19 @@ def _numbers(text):
 
 def test_the_list_of_examples_is_the_one_tested():
     tested = {"own_loop.py", "read_run_folder.py", "dict_batches.py", "lightning_trainer.py", "hugging_face_trainer.py"}
-    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested | {"own_analysis.py"}
+
+
+def test_an_analysis_of_ones_own_is_short_and_decided(tmp_path):
+    text = (EXAMPLES / "own_analysis.py").read_text()
+    assert len(text.splitlines()) < 60
+    command = [Path(sys.executable).with_name("landscape"), "run", EXAMPLES / "own_analysis.py", "--workers", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    verdicts = [line.split("\t")[:2] for line in done.stdout.splitlines() if line.startswith("D-")]
+    assert [claim for claim, _ in verdicts] == ["D-shallow", "D-deep+layer"]
+    assert all(verdict != "not measured" for _, verdict in verdicts)
+    assert next(tmp_path.glob("runs/*/report.pdf")).read_bytes().startswith(b"%PDF")
 
 
 def test_own_loop_writes_a_folder_that_another_example_reads(tmp_path):

@@ -113,7 +113,6 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
     bound, plain = Panel("rank", left, log=True, guide=math.sqrt(32)), Panel("rank", left, log=True)
     width = relu.data.options["shape"][0]
     columns = {"growth": number("growth"), "rank": number("last_rank")}
-    caption = "The thin line is sqrt(32)."
     return (
         Section(
             "How gradients grow on their way back",
@@ -133,7 +132,7 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
             claims=ranks,
             figures=(
                 over_layers(
-                    "ranks", rank, frame, [bound], step=0, title="ReLU, 32 samples in 32 units", caption=caption
+                    "ranks", rank, frame, [bound], step=0, title="ReLU, 32 samples in 32 units (line: sqrt(32))"
                 ),
                 over_layers("ranks-all", relu, few, [plain], step=0, title="ReLU, 256 samples"),
             ),

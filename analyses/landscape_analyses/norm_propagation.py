@@ -59,17 +59,15 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
     claim = partial(Claim, arm="norm-propagation", window="end", needs_training=False, source=SOURCE)
     below = partial(claim, reference=None, scale="value", kind="threshold")
     near = partial(claim, reference=None, scale="value", kind="equivalence", boundary=math.log10(1.1))
+    moments = [
+        below(f"D-2-{name}{tag}", f"With gamma = {gamma} the activations' {what} in every layer of a random network.",
+              "random", measure, arm=arm, boundary=boundary, short=f"gamma = {gamma}: {what} at every depth")
+        for arm, tag, gamma in (("norm-propagation", "", "1/1.21"), ("norm-propagation:1", "-one", "1"))
+        for name, what, measure, boundary in (
+            ("mean", "mean is within 0.1 of 0", mean, -0.1), ("var", "variance is within 0.2 of 1", variance, -0.2))
+    ]  # fmt: skip
     return (
-        below("D-2-mean", "In every layer of a random network the activations' mean is within 0.1 of 0.", "random",
-              mean, boundary=-0.1, short="mean within 0.1 of 0 at every depth"),
-        below("D-2-var", "In every layer of a random network the activations' variance is within 0.2 of 1.", "random",
-              variance, boundary=-0.2, short="variance within 0.2 of 1 at every depth"),
-        below("D-2-mean-one", "With gamma = 1 the activations' mean is within 0.1 of 0 in every layer of a random "
-              "network.", "random", mean, arm="norm-propagation:1", boundary=-0.1,
-              short="gamma = 1: mean within 0.1 of 0 at every depth"),
-        below("D-2-var-one", "With gamma = 1 the activations' variance is within 0.2 of 1 in every layer of a random "
-              "network.", "random", variance, arm="norm-propagation:1", boundary=-0.2,
-              short="gamma = 1: variance within 0.2 of 1 at every depth"),
+        *moments,
         claim("D-2-none", "Its variance stays nearer to 1 than that of the plain ReLU network, in the worst layer.",
               "random", variance, short="variance nearer to 1 than without"),
         near("D-3-one", "With gamma = 1 squared gradients grow by 1.467 a layer, within a factor 1.1.", "random",
