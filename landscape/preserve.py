@@ -200,16 +200,6 @@ def _places(modules: list[nn.Module]) -> Iterator[dict[str, Any]]:
         yield from (module.__dict__, module._parameters, module._buffers, module._modules)
 
 
-def _keep_freed_memory() -> None:
-    """Let the C library keep what a pass frees for the next one, instead of handing it back to the system.
-
-    glibc hands back what lies free at the top of its heap beyond twice the largest piece that it has ever seen freed,
-    and what it then asks for again comes page by page, each cleared: a fifth of a sweep of a small network. A piece of
-    16 MiB that is freed, never touched, raises that limit, as any larger tensor of a training does.
-    """
-    torch.empty(2**24, dtype=torch.uint8, device="cpu")
-
-
 class Snapshot:
     """A model's state by value.
 
@@ -220,7 +210,6 @@ class Snapshot:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        _keep_freed_memory()
         self.parameters = list(model.parameters())
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in self.parameters):
             raise ProbeError(f"{type(model).__name__} has lazy parameters without values: run one forward pass first")
