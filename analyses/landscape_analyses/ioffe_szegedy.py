@@ -29,7 +29,7 @@ PAPER = (
 def _experiment(name: str, data: str, channels: list[Any], *, rate: float, seeds: int, steps: int) -> Experiment:
     three, modules = Spec("mlp", {"hidden": [100] * 3} | SIGMOID), Spec("inception", {"channels": channels})
     inputs = ProbeSpec("activations", every=steps // 5, options={"layers": ["fc3"], "histograms": False})
-    with_sigmoid = partial(Arm, options=SIGMOID, learning_rates=(5 * rate,))
+    with_sigmoid = partial(Arm, options=SIGMOID, learning_rates=(rate, 5 * rate))
     sigmoid = grid(
         "sigmoid", three, data, ("none", "batch"), (0.5, 2.0, 8.0), primary_rate=2.0, seeds=seeds, steps=4 * steps,
         batch_size=60, evaluate_every=steps // 5, full_batches=4, probes=(inputs,),

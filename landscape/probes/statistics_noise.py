@@ -20,7 +20,7 @@ from landscape.preserve import preserved
 from landscape.probes.base import Measurement, Moment
 from landscape.sites import Part, collect
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def statistics_noise(
     >>> two = [torch.tensor([[0.0], [2.0]]), torch.tensor([[2.0], [4.0]])]  # means 1 and 3, of all the variance is 2
     >>> noise = statistics_noise(net, lambda m, x: m(x).mean(), Batches(two))
     >>> float(noise.mean_noise[0]), float(noise.std_noise[0])
-    (0.7071067811865476, 0.0)
+    (1.0, 0.0)
     """
     parts = as_batches(batches)
     if len(parts) < 2:
@@ -87,7 +87,7 @@ def _noise(parts: Sequence[Part]) -> tuple[Tensor, Tensor]:
     alive = variance > 1e-14 * variance.max()
 
     def spread(numbers: list[Tensor]) -> Tensor:
-        relative: Tensor = torch.stack(numbers).var(0, correction=0)[alive] / variance[alive]
+        relative: Tensor = torch.stack(numbers).var(0, correction=1)[alive] / variance[alive]
         return relative.mean().sqrt()
 
     return spread([v.mean(1) for v in values]), spread([v.std(1, correction=0) for v in values])

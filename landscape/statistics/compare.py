@@ -65,7 +65,8 @@ def compare(
         on_plateau = [seed for seed, value in by_seed.items() if value.state == "untrained"]
         if len(by_seed) - len(on_plateau) - _count(by_seed, "missing") < FEWEST_SEEDS:
             above = "the chance loss" if _all(pairs, "chance_known") else "its first value (chance is not known)"
-            reason = f"an arm's full loss stays above .95 of {above} in seeds {_listed(on_plateau)}"
+            whose = _stuck(compared, [pairs[seed] for seed in on_plateau])
+            reason = f"the full loss{whose} stays above .95 of {above} in seeds {_listed(on_plateau)}"
             return Comparison(*rates, "untrained", f"{reason}{_in_layer(layer)}{left_out}")
     return _decided(claim, study, compared, rates, runs, pairs, values, left_out)
 
@@ -209,6 +210,17 @@ def _absence(claim: Claim, layer: str, present: int, pairs: Mapping[int, Pair]) 
     }
     there = f"; there is {', '.join(sorted(others)[:4])}" if others and not present else ""
     return f"{wanted} was measured in {present} seeds, and {FEWEST_SEEDS} are needed{there}"
+
+
+def _stuck(compared: Sequence[Arm], pairs: Sequence[Pair]) -> str:
+    """Of which arms a run never left the plateau."""
+    found = []
+    for place, arm in enumerate(compared):
+        runs = [run for pair in pairs if (run := pair[place]) is not None]
+        losses = [(run, loss.steps) for run in runs if (loss := run.training("full_loss")) is not None]
+        if any(not run.trained(steps).any() for run, steps in losses):
+            found.append(arm.label)
+    return f" of {' and '.join(found)}" if found else " of one arm or the other"
 
 
 def _divergence(compared: Sequence[Arm], pairs: Mapping[int, Pair]) -> str:
