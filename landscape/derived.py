@@ -125,8 +125,9 @@ def largest_stable_rate(
         study: whose runs.
         name: the new quantity.
         trained: the final full loss over that of guessing at which a run counts as trained.
-        against: arms that others are compared with. Where one of them trains at its largest rate of the grid, how many
-            times larger another's is can't be known, and it gets no number.
+        against: arms that others are compared with. Where one of them trains at its largest rate of the grid, in
+            one seed, how many times larger another's is can't be known, and it gets no number in any seed: leaving out
+            just that seed would leave out what speaks against the other.
     """
     training = pick(frame, study=study.name, probe="training")
     chance = float(pick(training, quantity="chance_loss")["value"].median())
@@ -140,5 +141,5 @@ def largest_stable_rate(
     largest = last.assign(value=rates).groupby(["arm", "seed"])["value"].max().reset_index()
     tops = {arm.label: max(arm.learning_rates or study.learning_rates) for arm in study.arms}
     beyond = largest["arm"].isin(list(against)) & (largest["value"] == largest["arm"].map(tops))
-    largest = largest[~beyond]
+    largest = largest[~largest["arm"].isin(largest.loc[beyond, "arm"])]
     return derived(largest.assign(learning_rate=study.primary_rate), study, name)

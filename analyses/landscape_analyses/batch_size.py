@@ -11,7 +11,7 @@ import pandas as pd
 
 from landscape.analysis import Analysis, Claim, Figure, Measure, Section, Verdict, tally
 from landscape.derived import derived, each_run, number
-from landscape.experiment import Experiment, ProbeSpec, Spec, grid
+from landscape.experiment import Experiment, ProbeSpec, Spec, Study, grid
 from landscape.figures import ACCURACY, Panel, at_end, over_steps, over_studies
 from landscape.frames import RUN, pick
 
@@ -24,6 +24,7 @@ PANELS = (
     Panel("noise of the mean, in deviations", number("statistics_noise"), log=True),
     Panel("max distance of gradients, relative", number("relative_predictiveness"), log=True),
 )
+SANTURKAR = "a measure of Santurkar et al. 2018, arXiv 1805.11604"
 WU = "Wu & He 2018, arXiv 1803.08494"
 LOWER = "ResNet-50 on ImageNet at 2 images a batch: group 10.6 points lower error than batch"
 
@@ -67,23 +68,24 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
         needs_training=False, kind="equivalence", boundary=0.1,
         short="noise of statistics ~ 1/sqrt(batch size), exponent within 0.1",
     )  # fmt: skip
-    return (*(claim for study in experiment.studies for claim in _claims(int(study.name[1:]))), noise)
+    return (*(claim for study in experiment.studies for claim in _claims(study)), noise)
 
 
-def _claims(size: int) -> Iterator[Claim]:
+def _claims(study: Study) -> Iterator[Claim]:
+    size, rate = int(study.name[1:]), study.primary_rate
     claim = partial(Claim, study=f"b{size}", window="end", needs_training=False, source=WU)
     accuracy = partial(claim, measure=Measure.training("test_accuracy"), reference="batch", scale="difference",
                        rate="best")  # fmt: skip
     higher, at, short = partial(accuracy, supports="larger"), f"At batch size {size}", f"batch size {size}:"
     if size in SMALL:
-        for arm, published in (("group:4", LOWER), ("batch-renorm", "")):
+        for arm, published in (("group:4", LOWER if size == 2 else ""), ("batch-renorm", "")):
             yield higher(f"G8-{arm.partition(':')[0]}-{size}",
                          f"{at} {arm} ends at a higher test accuracy than batch normalization.", arm=arm,
                          short=f"{short} {arm} above batch in test accuracy", published=published)  # fmt: skip
         yield claim(f"G8-pred-{size}",
-                    f"{at} the gradient is more predictive with group than with batch normalization.",
+                    f"{at} and rate {rate:g} the gradient is more predictive with group than with batch normalization.",
                     measure=Measure.derived("relative_predictiveness"), arm="group:4", reference="batch",
-                    short=f"{short} group's gradient more predictive than batch's",
+                    short=f"{short} group's gradient more predictive than batch's, rate {rate:g}", source=SANTURKAR,
                     note="Largest change of the gradient within 2 lr along it, over its own norm; same mini-batch.",
                     )  # fmt: skip
     if size in LARGE:

@@ -40,11 +40,11 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
 
 
 def _claims(study: str, where: str, layer: str) -> list[Claim]:
-    claim = partial(Claim, study=study, needs_training=False, source=SOURCE)
+    claim = partial(Claim, study=study, source=SOURCE)
     variance = claim(
         f"C-2-{study}",
         f"The variance of pre-activations is smaller with cosine normalization than without any ({where}).",
-        measure=Measure("moments", "variance", IN, batch="fixed", layers=(layer,)), arm="cosine",
+        measure=Measure("moments", "variance", IN, batch="fixed", layers=(layer,)), arm="cosine", needs_training=False,
         short=f"{study}: smaller variance of pre-activations",
         note="Expected: cosines lie in [-1, 1], whatever is learned.",
     )  # fmt: skip
@@ -107,5 +107,5 @@ ANALYSIS = Analysis(
     claims=claims,
     sections=sections,
     headline=headline,
-    definitions={"best rate": "of three learning rates, the one with the lower median full loss at the end."},
+    definitions={"best rate": "of three learning rates, the one with the lowest median full loss at the end."},
 )

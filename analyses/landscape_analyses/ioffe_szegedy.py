@@ -61,8 +61,7 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
     accuracy, trained = Measure.training("test_accuracy"), Measure.training("train_accuracy")
     steps, drift, stable = (Measure.derived(name) for name in ("steps_to_plain", "drift", "largest_stable_rate"))
     claim = partial(Claim, arm="batch", window="end", needs_training=False, source=SOURCE)
-    x5 = experiment.study("inception").learning_rates[1]
-    alone = partial(claim, reference=None, scale="value", kind="threshold", rate=x5)
+    alone = partial(claim, reference=None, scale="value", kind="threshold", rate="best")
     return (
         claim("B-1", "The sigmoid network's test accuracy, averaged over training, is higher with batch normalization.",
               "sigmoid", accuracy, supports="larger", scale="difference", window="all", reduce="mean",
@@ -77,15 +76,15 @@ def claims(experiment: Experiment) -> tuple[Claim, ...]:
               "inception", stable, supports="larger", boundary=math.log10(5.0),
               short="Inception: largest stable rate more than 5x", note="Resolved to the grid of rates x1, x5 and x30.",
               published="x30 trains; x5 without it reaches machine infinity"),
-        alone("B-4-none", "Without it Inception with sigmoids stays at chance: train accuracy below 0.2.", "inception",
-              trained, arm="none+sigmoid", boundary=-0.2, short="Inception, sigmoid: at chance without",
-              published="stays at 1/1000"),
-        alone("B-4-batch", "With it Inception with sigmoids trains: train accuracy above 0.5.", "inception",
-              trained, arm="batch+sigmoid", supports="larger", boundary=0.5, short="Inception, sigmoid: trains with it",
-              published="69.8 % on ImageNet"),
+        alone("B-4-none", "Without it Inception with sigmoids stays at chance, at the better of x1 and x5: train "
+              "accuracy below 0.2.", "inception", trained, arm="none+sigmoid", boundary=-0.2,
+              short="Inception, sigmoid: at chance without", published="stays at 1/1000"),
+        alone("B-4-batch", "With it Inception with sigmoids trains, at the better of x1 and x5: train accuracy above "
+              "0.5.", "inception", trained, arm="batch+sigmoid", supports="larger", boundary=0.5,
+              short="Inception, sigmoid: trains with it", published="69.8 % on ImageNet"),
         claim("B-6", "Either at its best rate, Inception with it reaches the plain network's best in fewer steps.",
               "inception", steps, rate="best", short="Inception: fewer steps, best rate each",
-              published="14.8 times fewer at x5, 11.5 at x30",
+              published="2.3 times fewer at x1, 14.8 at x5, 11.5 at x30",
               counter_evidence="De & Smith 2020: at small batches the best rates are similar and the gain is small"),
     )  # fmt: skip
 

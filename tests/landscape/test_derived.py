@@ -127,6 +127,12 @@ def test_a_reference_that_trains_at_every_rate_of_the_grid_has_no_largest_one(fr
     both = pd.concat([frame, found], ignore_index=True)
     (verdict,) = decide_claims([claim], Experiment("e", (STUDY,)), both)
     assert verdict.verdict == "not measured"  # not "fails": how much larger is unknown
+    lost = (frame["arm"] == "batch") & (frame["learning_rate"] == 1.0) & (frame["quantity"] == "full_loss")
+    once = frame.assign(value=frame["value"].where(~lost | (frame["seed"] == 2), float("inf")))
+    kept = largest_stable_rate(once, STUDY)
+    assert kept[kept["arm"] == "batch"].set_index("seed")["value"].to_dict() == {0: 0.1, 1: 0.1, 2: 1.0}
+    # Not the other two seeds alone: they are those in which batch does worse.
+    assert set(largest_stable_rate(once, STUDY, against=("batch",))["arm"]) == {"none"}
 
 
 def test_a_claim_at_best_rates_compares_each_arm_at_its_own(frame):
