@@ -143,8 +143,8 @@ class Comparison:
         p_value: one-sided, of the worse of the two comparisons; NaN where not measured, or one could not be made.
         overlap: range of full loss that both arms pass through, or None.
         span: first and last step that were compared, over all seeds, or None.
-        left_out: steps of the window left out because an arm had not left the plateau, and all its steps, medians over
-            seeds; None where none was.
+        left_out: steps of the window left out because an arm had not left the plateau, and all its steps, of the seed
+            that lost most; None where none was.
         material: whether the lower bound exceeds log10(1.1) (log ratios only).
         flags: e.g. "size is set by the learning rate".
         by_layer: mean s of each predeclared layer.
@@ -160,7 +160,7 @@ class Comparison:
     p_value: float = float("nan")
     overlap: tuple[float, float] | None = None
     span: tuple[int, int] | None = None
-    left_out: tuple[float, float] | None = None
+    left_out: tuple[int, int] | None = None
     material: bool | None = None
     flags: tuple[str, ...] = ()
     by_layer: Mapping[str, float] = field(default_factory=dict)

@@ -179,12 +179,10 @@ def _whole_range(spans: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
     return (min(first for first, _ in spans), max(last for _, last in spans)) if spans else None
 
 
-def _left_out(counts: Sequence[tuple[int, int]]) -> tuple[float, float] | None:
-    """Median over seeds of the steps left out and of all steps; None where none was left out."""
-    if not any(out for out, _ in counts):
-        return None
-    out, whole = np.median(np.array(counts), axis=0)
-    return float(out), float(whole)
+def _left_out(counts: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """Steps left out and all steps of the seed that lost most; None where none was left out."""
+    most = max(counts, default=(0, 0))
+    return most if most[0] else None
 
 
 def _count(by_seed: Mapping[int, SeedValue], state: str) -> int:

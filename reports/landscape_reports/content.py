@@ -152,7 +152,7 @@ def _test(verdict: Verdict) -> str:
         first += f" (step {end}" if start == end else f" (steps {start} to {end}"
         if verdict.equal.left_out is not None:
             out, whole = verdict.equal.left_out
-            first += f"; {out:g} of {whole:g} steps left out, an arm had not left the plateau"
+            first += f"; up to {out} of {whole} steps left out, an arm had not left the plateau"
         first += ")"
     p, holm = p_value(verdict.equal.p_value), p_value(verdict.holm_p)
     if p == NOTHING:

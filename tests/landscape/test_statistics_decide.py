@@ -451,7 +451,7 @@ def test_the_steps_that_were_compared_are_said() -> None:
     rows += [run("batch", s, flat(2.0), loss=lambda t, _: 2.3 if t < 20 else 1.0) for s in range(5)]
     found = decide(CLAIM, experiment(), table(*rows)).equal
     assert found.span == (50, 90)
-    assert found.left_out == (5.0, 10.0)
+    assert found.left_out == (5, 10)
 
 
 def test_the_loss_of_a_run_is_matched_up_to_its_divergence_only() -> None:
