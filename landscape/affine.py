@@ -94,6 +94,7 @@ class SharedFirstLayer(TorchFunctionMode):
         inputs = () if isinstance(batch, Batches) else tensors_of(batch)
         self._memory = {_memory(t) for t in inputs} - {None}
         self._layers: list[_Layer] = []
+        self._weights: set[int] = set()
         self._held = 0
         self._axes: Sequence[Sequence[Tensor]] | None = None
         self._steps: Sequence[float] = ()
@@ -168,16 +169,11 @@ class SharedFirstLayer(TorchFunctionMode):
         return F.linear(input, weight, bias)
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if not self._is_shareable(input, weight, bias):
-            return self._plain(input, weight, bias)
-        layer = next((known for known in self._layers if known.is_call(input, weight, bias)), None)
         if self._axes is None:
-            y = F.linear(input, weight, bias)
-            size = 4 * y.numel() * y.element_size()  # at w, along two axes, and the row
-            if layer is None and self._held + size <= MEMORY:  # a copy of y: what comes next may write into it
-                self._held += size
-                self._layers.append(_Layer(weight, bias, input, input._version, y.detach().clone()))
-            return y
+            return self._noted(input, weight, bias)
+        if id(weight) not in self._weights or not self._is_shareable(input, weight, bias):
+            return self._plain(input, weight, bias)
+        layer = self._known(input, weight, bias)
         if layer is None:
             return self._plain(input, weight, bias)
         if not layer.slopes:
@@ -187,6 +183,20 @@ class SharedFirstLayer(TorchFunctionMode):
             return torch.add(start, layer.slopes[-1], alpha=-self._steps[-1])
         combined: Tensor = _Combined.apply(weight, bias, input, start, layer.slopes[-1], self._steps[-1])  # type: ignore[no-untyped-call]
         return combined
+
+    def _noted(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The map at w, kept if its products can be shared."""
+        y = F.linear(input, weight, bias)
+        size = 4 * y.numel() * y.element_size()  # at w, along two axes, and the row
+        new = self._is_shareable(input, weight, bias) and self._known(input, weight, bias) is None
+        if new and self._held + size <= MEMORY:  # a copy of y: what comes next may write into it
+            self._held += size
+            self._weights.add(id(weight))
+            self._layers.append(_Layer(weight, bias, input, input._version, y.detach().clone()))
+        return y
+
+    def _known(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> _Layer | None:
+        return next((layer for layer in self._layers if layer.is_call(input, weight, bias)), None)
 
     def _slope(self, axis: Sequence[Tensor], x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """How the output changes along an axis; a bias that is no part of w stays."""

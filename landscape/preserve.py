@@ -171,6 +171,7 @@ class _Bindings:
 
     def __init__(self, modules: list[nn.Module]) -> None:
         self.modules = modules
+        self.own = list(map(vars, modules))
         self.places = list(_places(modules))
         self.sizes = list(map(len, self.places))
         self.names = list(chain.from_iterable(self.places))
@@ -184,13 +185,15 @@ class _Bindings:
             self.values = [new if name == "training" else old for name, old, new in pairs]
 
     def are_changed(self) -> bool:
-        """Whether a name was added, removed or bound to another object."""
-        places = list(_places(self.modules))
+        """Whether a name was added, removed or bound to another object.
+
+        The places are those of the start: a module bound to another dict of parameters has that among its values.
+        """
         return not (
-            all(map(operator.is_, places, self.places))
-            and list(map(len, places)) == self.sizes
-            and list(chain.from_iterable(places)) == self.names
-            and all(map(operator.is_, chain.from_iterable(map(dict.values, places)), self.values))
+            all(map(operator.is_, map(vars, self.modules), self.own))
+            and list(map(len, self.places)) == self.sizes
+            and list(chain.from_iterable(self.places)) == self.names
+            and all(map(operator.is_, chain.from_iterable(map(dict.values, self.places)), self.values))
         )
 
 

@@ -81,13 +81,14 @@ class Basis:
             What was taken: coefficients (size,), float64 on the CPU; ||v|| before; ||v|| after.
         """
         coefficients = torch.zeros(self.size, dtype=torch.float64)
-        start, first, last = length(v), math.nan, math.nan
+        first = last = math.nan
         for sweep in range(3):
             taken = self.project(v)
             self._subtract(v, taken)
-            *values, first, left = torch.cat([taken, torch.stack([start, length(v)])]).tolist()  # one wait
-            coefficients += torch.tensor(values, dtype=torch.float64)
-            before, last = (last if sweep else first), left
+            values = torch.cat([taken, length(v)[None]]).cpu()  # one wait
+            coefficients += values[:-1]
+            before, last = float(torch.linalg.vector_norm(values)), float(values[-1])  # Pythagoras: orthonormal rows
+            first = before if sweep == 0 else first
             if not last < TWICE * before or last <= ROUNDING_UNITS * self.eps * first:
                 break
         return coefficients, first, last
