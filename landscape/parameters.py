@@ -18,6 +18,8 @@ from landscape.errors import ProbeError, UsageError
 Selection = str | Callable[[str], bool] | None
 Blocks = list[Tensor]
 
+#: Numbers that small blocks are joined into before sums are taken over them; also fits the caches.
+BUNDLE = 1 << 16
 _REFUSED = {
     "FullyShardedDataParallel": "its parameters are shards",
     "FSDPModule": "its parameters are shards",
@@ -122,6 +124,24 @@ class Parameters:
 def flat(blocks: Sequence[Tensor]) -> Tensor:
     """The blocks as one vector of length n."""
     return torch.cat([block.reshape(-1) for block in blocks])
+
+
+def bundled(blocks: Sequence[Tensor]) -> Blocks:
+    """The same numbers in fewer blocks: neighbours of up to ``BUNDLE`` numbers together are joined, flat.
+
+    A network has many small parameters, and each call costs more than the numbers of one. Larger blocks are handed
+    through as they are, without a copy.
+    """
+    groups: list[list[Tensor]] = []
+    size = 0
+    for block in blocks:
+        alike = bool(groups) and block.dtype is groups[-1][0].dtype and block.device == groups[-1][0].device
+        if not alike or size + block.numel() > BUNDLE:
+            groups.append([])
+            size = 0
+        groups[-1].append(block)
+        size += block.numel()
+    return [group[0] if len(group) == 1 else flat(group) for group in groups]
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

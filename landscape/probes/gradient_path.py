@@ -21,6 +21,7 @@ from landscape.parameters import (
     Blocks,
     Parameters,
     Selection,
+    bundled,
     dot,
     filter_normalized,
     filter_norms,
@@ -199,16 +200,18 @@ def _sweep(
     """K evaluations at start - eta v; ``scale`` multiplies gradients before their norms are taken (D above)."""
     scaled = g if scale is None else [d * x for d, x in zip(scale, g, strict=True)]
     moved = v if scale is None else [x / d.clamp_min(1e-30) for d, x in zip(scale, v, strict=True)]
-    norm0, norm_v = norm(scaled), norm(moved)
+    few = bundled(scaled)
+    norm0, norm_v = norm(few), norm(moved)
     losses, distances, cosines, norms = [], [], [], []
     for eta in sizes:
         objective.parameters.move(start, v, eta)
         loss, h = objective.value_and_gradient(batch, first.at([v], [eta]))
         if scale is not None:
             h = [d * x for d, x in zip(scale, h, strict=True)]
+        h = bundled(h)
         size = norm(h)
-        distances.append(norm_of_difference(h, scaled))
-        cosines.append(dot(h, scaled) / (size * norm0))
+        distances.append(norm_of_difference(h, few))
+        cosines.append(dot(h, few) / (size * norm0))
         losses.append(loss)
         norms.append(size)
         del h  # else two gradients live through the next pass
