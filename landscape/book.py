@@ -81,12 +81,6 @@ def _rows(part: Analysis, own: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(study=rows["study"].map(names))
 
 
-def _begun(own: Experiment, rows: pd.DataFrame) -> bool:
-    """Whether every arm has numbers: before that there is nothing to compare, and a chapter would be half a chapter."""
-    found = set(zip(rows["study"], rows["arm"], strict=True))
-    return all((study.name, arm.label) in found for study in own.studies for arm in study.arms)
-
-
 def _claims(part: Analysis, own: Experiment) -> tuple[Claim, ...]:
     return tuple(
         dataclasses.replace(claim, id=f"{part.name}/{claim.id}", study=f"{part.name}_{claim.study}")
@@ -98,7 +92,7 @@ def _derive(parts: Sequence[Analysis], experiment: Experiment, frame: pd.DataFra
     found = [frame.iloc[:0]]
     for part, own in _within(parts, experiment):
         rows = _rows(part, own, frame)
-        if part.derive is not None and _begun(own, rows):
+        if part.derive is not None and len(rows):
             further = part.derive(own, rows)
             found.append(further.assign(study=f"{part.name}_" + further["study"]))
     return pd.concat(found[1:] or found, ignore_index=True)
@@ -109,9 +103,9 @@ def _chapter(part: Analysis, own: Experiment, frame: pd.DataFrame) -> tuple[Sect
     title = part.title or part.name
     asked = f"{part.question}\n\nRe-examined: {part.paper}." if part.paper else part.question
     rows = _rows(part, own, frame)
-    if not _begun(own, rows):
+    if rows.empty:
         ids = tuple(claim.id for claim in _claims(part, own))
-        return (Section(title, f"{asked}\n\nNot every arm of it has been run yet: no figure is drawn.", claims=ids),)
+        return (Section(title, f"{asked}\n\nNone of its runs has been done yet: no figure is drawn.", claims=ids),)
     rows.attrs["arrays"] = _arrays(part, own, frame)
     headline = part.headline(own, rows)
     return (

@@ -24,7 +24,7 @@ def each_arm(experiment):
     return list({(run.study.name, run.arm.label): run for run in experiment.runs()}.values())
 
 
-CASES = [(name, begun) for name in PRESETS for begun in (none, one, each_arm) if (name, begun) != ("all", each_arm)]
+CASES = [(name, begun) for name in PRESETS for begun in (none, one, each_arm)]
 
 
 @pytest.mark.parametrize(("name", "begun"), CASES)
