@@ -32,10 +32,10 @@ demo: $(VENV)/.installed-core
 standard: $(VENV)/.installed-parquet
 	$(BIN)/landscape run santurkar --preset standard $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
 
-test: lint
+test: lint $(VENV)/.installed-peers
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-all: lint
+test-all: lint $(VENV)/.installed-peers
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: lint
@@ -50,7 +50,7 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/mkdocs build --quiet
 	@echo "the documentation: build/site/index.html"
 
-benchmarks: $(VENV)/.installed-dev
+benchmarks: $(VENV)/.installed-peers
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
 clean:
@@ -74,6 +74,11 @@ $(VENV)/.installed-parquet: $(INPUTS)
 
 $(VENV)/.installed-dev: $(INPUTS)
 	$(call install,[dev],core parquet dev)
+
+# The tools that curvature is cross-checked and timed against; why without their dependencies, the list says.
+$(VENV)/.installed-peers: $(VENV)/.installed-dev benchmarks/peers.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement benchmarks/peers.txt
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

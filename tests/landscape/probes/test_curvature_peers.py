@@ -17,7 +17,7 @@ def case():
 
 @pytest.mark.parametrize("operator", ["hessian", "ggn"])
 def test_curvlinops(case, operator):
-    curvlinops = pytest.importorskip("curvlinops", reason="pip install --no-deps -r benchmarks/peers.txt")
+    curvlinops = pytest.importorskip("curvlinops", reason="make test installs it: benchmarks/peers.txt")
     net, batch = case
     cls = {"hessian": curvlinops.HessianLinearOperator, "ggn": curvlinops.GGNLinearOperator}[operator]
     theirs = cls(net, nn.CrossEntropyLoss(), list(net.parameters()), [batch])
@@ -30,7 +30,7 @@ def test_curvlinops(case, operator):
 
 
 def test_hessian_eigenthings(case):
-    eigenthings = pytest.importorskip("hessian_eigenthings", reason="pip install --no-deps -r benchmarks/peers.txt")
+    eigenthings = pytest.importorskip("hessian_eigenthings", reason="make test installs it: benchmarks/peers.txt")
     net, batch = case
     theirs = eigenthings.lanczos(
         eigenthings.HessianOperator(net, [batch], classify),
