@@ -19,7 +19,7 @@ Selection = str | Callable[[str], bool] | None
 Blocks = list[Tensor]
 
 #: Numbers that small blocks are joined into before sums are taken over them; also fits the caches.
-BUNDLE = 1 << 16
+BUNDLE = 1 << 17
 _REFUSED = {
     "FullyShardedDataParallel": "its parameters are shards",
     "FSDPModule": "its parameters are shards",
