@@ -7,26 +7,28 @@ Going back is by copying saved values, never by undoing arithmetic (p - d + d is
 from __future__ import annotations
 
 import copy
-import ctypes
 import operator
-import random
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from landscape.errors import ProbeError
+from landscape.randomness import OwnGenerator, RandomState, draws
 
 _probing: ContextVar[int] = ContextVar("landscape_probing", default=0)
 
 # Kept by torch itself; a snapshot restores what they hold, not the containers.
 _CONTAINERS = frozenset({"_parameters", "_buffers", "_modules"})
+# Names that every module has: its hooks.
+_TORCHS = frozenset(vars(nn.Module()))
+_MUTABLE = (list, dict, set, deque)
 
 
 def is_probing() -> bool:
@@ -38,78 +40,6 @@ def is_probing() -> bool:
     return _probing.get() > 0
 
 
-def _cuda_in_use() -> bool:
-    started: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # untyped in torch
-    return started
-
-
-class _NumpyState:
-    """The state of numpy's legacy generator, written back only where something drew from it.
-
-    Writing takes numpy 60 us (it goes through 624 words in Python), more than a small network's whole forward pass
-    can spare; comparing the generator's memory takes half a microsecond.
-    """
-
-    def __init__(self) -> None:
-        state: Any = np.random.get_state()
-        self.state, self.memory = state, self._read()
-        # Of two normal numbers drawn at once the second is kept outside that memory: then always write.
-        self.whole = self.memory is not None and not state[3]
-
-    def restore(self) -> None:
-        if not self.whole or self._read() != self.memory:
-            np.random.set_state(self.state)
-
-    @staticmethod
-    def _read() -> bytes | None:
-        """Key and position of the Mersenne twister (624 + 1 words of 32 bits); None for another generator."""
-        generator = np.random.get_bit_generator()  # type: ignore[attr-defined]  # public, missing from its stubs
-        if type(generator) is not np.random.MT19937:
-            return None
-        return ctypes.string_at(generator.ctypes.state_address, 625 * 4)
-
-
-class RandomState:
-    """The state of every generator that a forward pass can draw from, and the way back to it."""
-
-    def __init__(self, devices: list[torch.device]) -> None:
-        self.python = random.getstate()
-        self.numpy = _NumpyState() if "numpy.random" in sys.modules else None
-        self.torch = torch.get_rng_state()
-        cuda = [d for d in devices if d.type == "cuda"] if _cuda_in_use() else []
-        self.cuda = [(device, torch.cuda.get_rng_state(device)) for device in cuda]
-
-    def restore(self) -> None:
-        """Put every generator back."""
-        random.setstate(self.python)
-        if self.numpy is not None:
-            self.numpy.restore()
-        torch.set_rng_state(self.torch)
-        for device, state in self.cuda:
-            torch.cuda.set_rng_state(state, device)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Python's, numpy's and torch's CPU generators start from ``seed`` inside, and are as found afterwards.
-
-    >>> with seeded(1):
-    ...     first = torch.rand(2)
-    >>> with seeded(1):
-    ...     print(bool((torch.rand(2) == first).all()))
-    True
-    """
-    legacy = np.random  # imported on first use; only then does the state saved below include it
-    state = RandomState([])
-    try:
-        random.seed(seed)
-        legacy.seed(seed % 2**32)
-        torch.default_generator.manual_seed(seed)
-        yield
-    finally:
-        state.restore()
-
-
 def _each_once(tensor: Tensor) -> Tensor:
     """The same memory without expanded dimensions, since torch refuses to write where elements coincide."""
     if tensor.layout is torch.strided:
@@ -117,6 +47,34 @@ def _each_once(tensor: Tensor) -> Tensor:
             if stride == 0 and size > 1:
                 tensor = tensor.narrow(axis, 0, 1)
     return tensor
+
+
+def _containers(value: Any, depth: int = 3) -> Iterator[Any]:
+    """A list, dict, set or deque, and those inside it."""
+    if isinstance(value, _MUTABLE):
+        yield value
+    if depth and isinstance(value, (*_MUTABLE, tuple)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            if isinstance(inner, (*_MUTABLE, tuple)):
+                yield from _containers(inner, depth - 1)
+
+
+class _Contents:
+    """What a list, dict, set or deque holds, by identity."""
+
+    def __init__(self, container: Any) -> None:
+        self.container, self.kept = container, copy.copy(container)
+        self.parts = self._now()
+
+    def _now(self) -> list[Any]:
+        return [*self.container, *(self.container.values() if isinstance(self.container, dict) else ())]
+
+    def restore(self) -> None:
+        now = self._now()
+        if len(now) == len(self.parts) and all(map(operator.is_, now, self.parts)):
+            return
+        self.container.clear()
+        (self.container.extend if isinstance(self.container, list | deque) else self.container.update)(self.kept)
 
 
 class _ModuleState:
@@ -130,19 +88,26 @@ class _ModuleState:
         self.plain = {key: value for key, value in module.__dict__.items() if key not in _CONTAINERS}
         held = [value for value in self.plain.values() if isinstance(value, Tensor)]
         kept = [value for value in self.buffers.values() if value is not None] + held
-        self.values = [(tensor, _each_once(tensor.detach()).clone()) for tensor in kept]
-        self.generators = [(g, g.get_state()) for g in self.plain.values() if isinstance(g, torch.Generator)]
+        self.values = [(tensor, tensor.shape, _each_once(tensor.detach()).clone()) for tensor in kept]
+        self.generators = [OwnGenerator(value) for value in self.plain.values() if draws(value)]
+        self.containers = [
+            _Contents(one) for key, value in self.plain.items() if key not in _TORCHS for one in _containers(value)
+        ]
         self.extra: Any = None
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             self.extra = copy.deepcopy(module.get_extra_state())
-        self.holds = bool(self.values or self.generators) or self.extra is not None
+        self.holds = bool(self.values or self.generators or self.containers) or self.extra is not None
 
     def restore(self) -> None:
-        """What buffers, generators and extra state hold."""
-        for tensor, value in self.values:
+        """What buffers, generators, lists, dicts, sets and extra state hold."""
+        for tensor, shape, value in self.values:
+            if tensor.shape != shape:  # an observer of ranges, say, that takes its size from its first input
+                tensor.resize_(shape)
             _each_once(tensor.data).copy_(value)
-        for generator, state in self.generators:
-            generator.set_state(state)
+        for generator in self.generators:
+            generator.restore()
+        for container in self.containers:
+            container.restore()
         if self.extra is not None:
             self.module.set_extra_state(copy.deepcopy(self.extra))
 
@@ -203,6 +168,19 @@ def _places(modules: list[nn.Module]) -> Iterator[dict[str, Any]]:
         yield from (module.__dict__, module._parameters, module._buffers, module._modules)
 
 
+def refuse_script(model: nn.Module) -> None:
+    """Refuse TorchScript.
+
+    Raises:
+        ProbeError: a part of the model is scripted or traced.
+    """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ProbeError(
+            f"{type(model).__name__} holds TorchScript, whose state can't be put back: probe the eager module that it "
+            "was scripted or traced from"
+        )
+
+
 class Snapshot:
     """A model's state by value.
 
@@ -213,6 +191,7 @@ class Snapshot:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        refuse_script(model)
         self.parameters = list(model.parameters())
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in self.parameters):
             raise ProbeError(f"{type(model).__name__} has lazy parameters without values: run one forward pass first")
@@ -270,9 +249,9 @@ def preserved(model: nn.Module) -> Iterator[Snapshot]:
     Restored: values and identity of parameters; all buffers; ``get_extra_state``; tensors and plain
     values in a module's ``__dict__``; ``.grad`` (absent inside the block); ``requires_grad``; train
     and eval flags; the random states of Python, numpy, torch and, once initialised, of the model's
-    CUDA devices. Also when the block raises or is interrupted. Mutable Python state (a list that a
-    forward appends to) is not restored; the Observer notices it by evaluating twice. What torch.compile
-    compiled runs eagerly inside, since compiled graphs have no double backward.
+    CUDA devices; generators, lists, dicts and sets that a module keeps as attributes. Also when the block
+    raises or is interrupted. State in objects of the user's own is not restored; the Observer notices it by
+    evaluating twice. What torch.compile compiled runs eagerly inside, since compiled graphs have no double backward.
 
     >>> model = nn.Linear(2, 1)
     >>> before = model.weight.detach().clone()
@@ -319,4 +298,5 @@ def set_statistics(model: nn.Module, statistics: str) -> None:
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The eager module inside a ``torch.compile``'d one: compiled graphs have no double backward."""
-    return getattr(model, "_orig_mod", model)
+    inner = model._modules.get("_orig_mod")  # not getattr: a wrapper may hand on what it has not to a compiled part
+    return model if inner is None else unwrapped(inner)

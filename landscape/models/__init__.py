@@ -30,7 +30,7 @@ from landscape.models.recurrent import recurrent
 from landscape.models.resnet import resnet
 from landscape.models.transformer import transformer
 from landscape.models.vgg import vgg
-from landscape.preserve import seeded
+from landscape.randomness import seeded
 from landscape.streams import stream_seed
 from landscape.swapping import Change, normalization_plan, normalized
 from landscape.swapping.flow import Example

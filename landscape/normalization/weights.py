@@ -22,7 +22,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from landscape.errors import UsageError
 from landscape.normalization.base import Normalization, identity
-from landscape.preserve import seeded
+from landscape.randomness import seeded
 from landscape.streams import stream_seed
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)

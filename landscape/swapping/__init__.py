@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from landscape.errors import UsageError
 from landscape.normalization import normalization
 from landscape.parameters import Selection
-from landscape.preserve import seeded, unwrapped
+from landscape.preserve import unwrapped
+from landscape.randomness import seeded
 from landscape.swapping.change import Change
 from landscape.swapping.flow import Example, flow_of
 from landscape.swapping.initial import initial_changes

@@ -237,15 +237,21 @@ def test_spectral_norm_extra_state_generators_and_plain_attributes_come_back():
     assert not hasattr(model, "made_here")
 
 
+class Book:
+    """An object of the user's own, which a module's forward writes into."""
+
+    calls = 0
+
+
 def test_state_that_no_snapshot_can_put_back_is_named_in_a_warning():
     class Remembers(nn.Module):
         def __init__(self):
             super().__init__()
-            self.linear, self.seen = nn.Linear(3, 10), []
+            self.linear, self.book = nn.Linear(3, 10), Book()
 
         def forward(self, x):
-            self.seen.append(1)
-            return self.linear(x) * len(self.seen)
+            self.book.calls += 1
+            return self.linear(x) * self.book.calls
 
     model = Remembers()
     observer = landscape.Observer(model, _loss, [PROBES["gradient_path"](step_sizes=(0.1,))], every=1)
