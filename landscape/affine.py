@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -212,6 +213,7 @@ class SharedFirstLayer(TorchFunctionMode):
             and weight.dtype in (torch.float32, torch.float64)
             and not x.requires_grad
             and not x.is_inference()
+            and forward_ad.unpack_dual(x).tangent is None  # type: ignore[no-untyped-call]
             and not torch.is_autocast_enabled(x.device.type)
             and _memory(x) in self._memory
         )

@@ -18,6 +18,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from landscape.errors import ProbeError
 from landscape.hooks import hooked
 from landscape.objective import Batch, Batches, Objective, tensors_of
+from landscape.parameters import eager_name, modules_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def trace_layers(objective: Objective, batch: Batch) -> tuple[list[Layer], str]:
         ProbeError: no module with a trainable weight of two or more dimensions was called.
     """
     chosen = {id(p) for p in objective.parameters.tensors}
-    names = {module: name for name, module in objective.model.named_modules()}
+    names = {module: name for name, module in modules_of(objective.model).items()}
     owned = {m: [(n, p) for n, p in own_parameters(m, name) if id(p) in chosen] for m, name in names.items()}
     owned = {module: own for module, own in owned.items() if own}
     calls: dict[nn.Module, list[Any]] = {}  # insertion order is first-call order
@@ -115,12 +116,12 @@ def is_weight(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
 
 
 def public_name(name: str) -> str:
-    """A weight's name, the same in arms with and without a parametrization: "fc1.weight".
+    """A weight's name, the same with and without a parametrization or ``torch.compile``: "fc1.weight".
 
     >>> public_name("fc1.parametrizations.weight.original1"), public_name("fc1.weight")
     ('fc1.weight', 'fc1.weight')
     """
-    return re.sub(r"parametrizations\.(\w+)\.original\d?$", r"\1", name)
+    return re.sub(r"parametrizations\.(\w+)\.original\d?$", r"\1", eager_name(name))
 
 
 def _one_a_unit(g: nn.Parameter, v: nn.Parameter) -> bool:

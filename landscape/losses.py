@@ -124,7 +124,7 @@ class Loss:
             with hooked([model], after=lambda module, args, kwargs, output: returned.append(output)):
                 loss = self.own(model, batch)
             output = returned[-1] if returned else None
-        return float(loss), self._accuracy(scores_in(output), target_of(batch))
+        return float(loss.detach()), self._accuracy(scores_in(output), target_of(batch))
 
     def _accuracy(self, scores: Tensor | None, targets: Tensor | None) -> float:
         if scores is None or targets is None or self.data.classes is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,12 @@ Batch = Any
 LossFunction = Callable[[nn.Module, Batch], Tensor]
 STATISTICS = ("batch", "running")
 _AS_IT_IS = nullcontext()
+T = TypeVar("T")
+
+
+def wants_graph(error: RuntimeError) -> bool:
+    """Whether torch said that there is no graph to differentiate."""
+    return "does not require grad and does not have a grad_fn" in str(error)
 
 
 class Batches(Sequence[Batch]):
@@ -39,6 +45,12 @@ class Batches(Sequence[Batch]):
             raise UsageError("Batches needs at least one batch")
         self.batches = list(batches)
         sizes = [float(batch_size(batch)) for batch in self.batches] if weights is None else list(weights)
+        for number, batch in enumerate(self.batches):
+            lengths = [tensor.shape[0] for tensor in tensors_of(batch) if tensor.ndim]
+            if lengths and not any(lengths):
+                raise UsageError(
+                    f"batch {number} of {len(self.batches)} is empty, and its loss no number: leave it out"
+                )
         if len(sizes) != len(self.batches) or min(sizes) < 0 or sum(sizes) <= 0:
             raise UsageError(f"weights must be {len(self.batches)} non-negative numbers, not all zero: got {weights}")
         self.weights = [size / sum(sizes) for size in sizes]
@@ -110,9 +122,12 @@ def mapped(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
 
 
 def batch_size(batch: Batch) -> int:
-    """Examples in a batch: the leading dimension of its first tensor (1 where there is none)."""
-    first = next(tensors_of(batch), None)
-    return int(first.shape[0]) if first is not None and first.ndim else 1
+    """Examples in a batch: the leading dimension of its first tensor that has one (1 where there is none).
+
+    >>> batch_size({"temperature": torch.tensor(0.5), "x": torch.zeros(8, 2)})
+    8
+    """
+    return next((int(tensor.shape[0]) for tensor in tensors_of(batch) if tensor.ndim), 1)
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
@@ -155,6 +170,7 @@ class Objective:
         self.parameters = Parameters(self.model, select)
         set_statistics(self.model, statistics)
         snapshot.keep_flags()
+        self._differentiates = False
 
     def loss(self, batch: Batch) -> Tensor:
         """L at the present weights, with its graph; one mini-batch."""
@@ -195,21 +211,46 @@ class Objective:
 
     def value(self, batch: Batch, forward: AbstractContextManager[object] = _AS_IT_IS) -> Tensor:
         """L alone, without a graph; forward passes run inside ``forward``."""
-        self.snapshot.rewind()
         parts = batch if isinstance(batch, Batches) else Batches([batch], [1.0])
-        with torch.no_grad():
-            values = [
-                self.evaluate(part, graph=False, forward=forward) * w
-                for part, w in zip(parts.batches, parts.weights, strict=True)
-            ]
-        return torch.stack(values).sum() if len(values) > 1 else values[0]
+
+        def values() -> list[Tensor]:
+            self.snapshot.rewind()
+            each = zip(parts.batches, parts.weights, strict=True)
+            return [self.evaluate(part, graph=False, forward=forward).detach() * weight for part, weight in each]
+
+        found = self.without_graph(values)
+        return torch.stack(found).sum() if len(found) > 1 else found[0]
+
+    def without_graph(self, run: Callable[[], T]) -> T:
+        """``run()`` under no_grad, or again with graphs where the loss takes derivatives itself (of its input, say)."""
+        if not self._differentiates:
+            try:
+                with torch.no_grad():
+                    return run()
+            except RuntimeError as error:
+                if not wants_graph(error):
+                    raise
+            self._differentiates = True
+        with torch.enable_grad():
+            return run()
 
     def evaluate(
         self, batch: Batch, *, graph: bool = True, forward: AbstractContextManager[object] = _AS_IT_IS
     ) -> Tensor:
-        """The loss of one mini-batch as it stands: no rewinding, so that consecutive batches draw on."""
-        with torch.set_grad_enabled(graph), forward:
-            loss = self.loss_fn(self.model, batch)
+        """The loss of one mini-batch as it stands: no rewinding, so that consecutive batches draw on.
+
+        Without ``graph`` call it inside ``without_graph``.
+        """
+        if isinstance(batch, Iterator):
+            raise UsageError(
+                f"a batch is a {type(batch).__name__}, which can be gone through once: pass list(...) of it"
+            )
+        with torch.enable_grad() if graph else nullcontext(), forward:
+            try:
+                loss = self.loss_fn(self.model, batch)
+            except Exception as error:
+                self._explain(error, batch)
+                raise
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise UsageError(f"loss_fn must return a scalar tensor, the mean over the batch; it returned {what}")
@@ -219,3 +260,23 @@ class Objective:
                 "(was it detached, or computed under no_grad?)"
             )
         return loss.reshape(())
+
+    def _explain(self, error: Exception, batch: Batch) -> None:
+        """Say more of an error inside loss_fn, where more is known.
+
+        Raises:
+            UsageError: the batch is a DataLoader.
+            ProbeError: parts of the model are on the meta device.
+        """
+        if isinstance(batch, torch.utils.data.DataLoader):
+            raise UsageError(
+                f"loss_fn takes no DataLoader ({type(error).__name__}: {error}): pass a batch of it, or "
+                "Batches(list(loader)) for the mean over all"
+            ) from error
+        tensors = [*self.model.named_parameters(), *self.model.named_buffers()]
+        absent = [name for name, tensor in tensors if tensor.is_meta]
+        if absent and "meta" in str(error):
+            raise ProbeError(
+                f"{absent[0]} of {type(self.model).__name__} is on the meta device, where it has no values "
+                f"({len(absent)} such tensors; {type(error).__name__}: {error}): load it first"
+            ) from error

@@ -23,7 +23,7 @@ from landscape.preserve import preserved, unwrapped
 from landscape.probes import Measurement, Moment, Probe, build_probe
 from landscape.recording import RunFolder, Sink, study_of
 from landscape.schedules import Schedule, schedule
-from landscape.stepping import learning_rate
+from landscape.stepping import learning_rate, stepping_optimizer
 from landscape.store import RunStore
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class Observer(AbstractContextManager["Observer"]):
         strict: bool = False,
     ) -> None:
         self._device = Parameters(model, parameters).device
+        learning_rate(optimizer)
         self.model, self.loss_fn, self.optimizer = model, loss_fn, optimizer
         self.batches, self.parameters, self.dtype = batches or {}, parameters, dtype
         self.seed, self.strict = seed, strict
@@ -144,6 +145,12 @@ class Observer(AbstractContextManager["Observer"]):
         """
         if self.optimizer is None:
             raise UsageError("watch() measures just before the optimizer steps: pass optimizer= to the Observer")
+        inner = stepping_optimizer(self.optimizer)
+        if not hasattr(inner, "_optimizer_step_pre_hooks"):
+            raise UsageError(
+                f"{type(inner).__name__} calls no hooks before its step: call observer.step(batch) in the loop, after "
+                "backward() and before the optimizer's step"
+            )
         self._use("watch")
         current: list[B] = []
 
@@ -151,7 +158,7 @@ class Observer(AbstractContextManager["Observer"]):
             if current:
                 self._measure(current.pop(), ())
 
-        handle = self.optimizer.register_step_pre_hook(before_step)
+        handle = inner.register_step_pre_hook(before_step)
         try:
             for batch in loader:
                 current[:] = [batch]
@@ -247,11 +254,7 @@ class Observer(AbstractContextManager["Observer"]):
             left = [label for label in labels if label not in self.failures]
             if wanted and left:
                 start = time.perf_counter()
-                with self._moment(batch, rate) as moment:
-                    if not self._checked:
-                        self._check_repeatable(moment)
-                    for label in left:
-                        rows += self._run(label, moment)
+                rows += self._measured(left, batch, rate)
                 seconds = time.perf_counter() - start
                 self._seconds["probe_seconds"] += seconds
                 if hasattr(when, "spent"):
@@ -259,6 +262,23 @@ class Observer(AbstractContextManager["Observer"]):
         if rows:
             self._record(rate, rows)
         self.steps += 1
+
+    def _measured(self, labels: list[str], batch: Batch, rate: float | None) -> list[Measurement]:
+        """What these probes measure now."""
+        rows: list[Measurement] = []
+        try:
+            with self._moment(batch, rate) as moment:
+                if not self._checked:
+                    self._check_repeatable(moment)
+                for label in labels:
+                    rows += self._run(label, moment)
+        except Exception as error:  # of the copy in another arithmetic
+            if self.strict:
+                raise
+            for label in labels:
+                if label not in self.failures:
+                    self._failed(label, f"probe {label!r}", error)
+        return rows
 
     @contextmanager
     def _moment(self, batch: Batch, rate: float | None) -> Iterator[Moment]:
@@ -303,25 +323,25 @@ class Observer(AbstractContextManager["Observer"]):
             if isinstance(sink, RunFolder):
                 with suppress(StoreError):  # the next append meets the same, and says so
                     sink.note(said)
-        warnings.warn(f"{said}. Training goes on; strict=True raises instead", stacklevel=6)
+        warnings.warn(f"{said}. Training goes on; strict=True raises instead", stacklevel=7)
 
     def _check_repeatable(self, moment: Moment) -> None:
         """Evaluate twice: what differs is state that no snapshot could put back, and the user must know."""
         self._checked = True
-        with preserved(moment.model) as snapshot, torch.no_grad():
-            try:
+        try:
+            with preserved(moment.model) as snapshot:
                 objective = Objective(moment.model, self.loss_fn, snapshot)
                 first, second = objective.value(moment.batch), objective.value(moment.batch)
-            except Exception:  # the probe itself will meet the same error, and report it
-                if self.strict:
-                    raise
-                return
+        except Exception:  # the probe itself will meet the same error, and report it
+            if self.strict:
+                raise
+            return
         if not torch.equal(first, second) and bool(torch.isfinite(first) & torch.isfinite(second)):
             warnings.warn(
                 f"{type(self.model).__name__} gave two losses ({float(first):.9g}, {float(second):.9g}) at the same "
                 "weights, batch, buffers and random state: its forward keeps Python state that probes can't put "
                 "back, or its device is not deterministic. Differences of this size in a measure mean nothing",
-                stacklevel=5,
+                stacklevel=6,
             )
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import ProbeError, UsageError
+from landscape.preserve import refuse_script
 
 Selection = str | Callable[[str], bool] | None
 Blocks = list[Tensor]
@@ -24,6 +25,7 @@ _REFUSED = {
     "FullyShardedDataParallel": "its parameters are shards",
     "FSDPModule": "its parameters are shards",
     "DistributedDataParallel": "its gradients are synchronised between processes",
+    "DDP": "its gradients are synchronised between processes",  # what torch's replicate() puts into a module's class
     "DataParallel": "it copies its parameters to several devices",
 }
 
@@ -33,14 +35,16 @@ class Parameters:
 
     Args:
         model: any ``nn.Module``.
-        select: a name pattern (``"blocks.3.*"``) or a predicate on names; all if None.
+        select: a name pattern (``"blocks.3.*"``) or a predicate on names; all if None. A tied parameter is chosen
+            by any of its names.
 
     Attributes:
-        names: names in ``named_parameters`` order; a tied parameter appears once.
+        names: names in ``named_parameters`` order, without what ``torch.compile`` puts into them; a tied parameter
+            appears once, under its first.
         tensors: the parameters themselves.
 
     Raises:
-        ProbeError: no trainable parameters, several devices, FSDP, DTensor or DDP.
+        ProbeError: no trainable parameters, several devices, the meta device, FSDP, DTensor, DDP or TorchScript.
         UsageError: ``select`` matches nothing.
 
     >>> Parameters(nn.Linear(3, 2)).numel
@@ -49,25 +53,30 @@ class Parameters:
 
     def __init__(self, model: nn.Module, select: Selection = None) -> None:
         refuse(model)
-        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        trainable = [(names, p) for names, p in names_of(model) if p.requires_grad]
         if not trainable:
             raise ProbeError(
                 f"{type(model).__name__} has no trainable parameter, so there is no landscape to probe: "
                 "set requires_grad on some, or pass another model"
             )
-        chosen = [(name, p) for name, p in trainable if matches(name, select)]
+        chosen = [(names, p) for names, p in trainable if any(matches(name, select) for name in names)]
         if not chosen:
             raise UsageError(
                 f"parameters={select!r} matches none of the {len(trainable)} trainable parameters of "
-                f"{type(model).__name__}; they are called {', '.join(name for name, _ in trainable[:4])}..."
+                f"{type(model).__name__}; they are called {', '.join(names[0] for names, _ in trainable[:4])}..."
             )
-        self.names = [name.replace("_orig_mod.", "") for name, _ in chosen]
+        self.names = [names[0] for names, _ in chosen]
         self.tensors = [p for _, p in chosen]
         devices = {p.device for p in self.tensors}
         if len(devices) > 1:
             raise ProbeError(
                 f"the weights of {type(model).__name__} lie on several devices ({', '.join(map(str, devices))}): "
                 "probes work on one device; restrict them with parameters="
+            )
+        if self.device.type == "meta":
+            raise ProbeError(
+                f"the weights of {type(model).__name__} are on the meta device, where they have no values (not loaded "
+                "yet, or offloaded): load them, or restrict probes to those that are with parameters="
             )
 
     @property
@@ -239,7 +248,7 @@ def filter_norms(blocks: Sequence[Tensor]) -> Blocks:
     return [
         torch.linalg.vector_norm(w.flatten(1), dim=1).view(-1, *[1] * (w.ndim - 1))
         if w.ndim > 1
-        else torch.ones_like(w)
+        else torch.ones_like(w, dtype=w.dtype.to_real())
         for w in blocks
     ]
 
@@ -253,7 +262,7 @@ def only(model: nn.Module, select: Selection) -> Iterator[None]:
     ...     print(Parameters(net).names)
     ['weight']
     """
-    others = [p for name, p in model.named_parameters() if p.requires_grad and not matches(name, select)]
+    others = [p for names, p in names_of(model) if p.requires_grad and not any(matches(n, select) for n in names)]
     try:
         for p in others:
             p.requires_grad_(False)
@@ -294,15 +303,44 @@ def matches(name: str, select: Selection) -> bool:
     return fnmatch.fnmatchcase(name, select) if isinstance(select, str) else select(name)
 
 
+def names_of(model: nn.Module) -> list[tuple[list[str], nn.Parameter]]:
+    """Every parameter, in ``named_parameters`` order, with all its names: a tied one has several.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    >>> net[1].weight = net[0].weight
+    >>> [names for names, _ in names_of(net)]
+    [['0.weight', '1.weight']]
+    """
+    found: dict[nn.Parameter, list[str]] = {}
+    for name, p in model.named_parameters(remove_duplicate=False):
+        found.setdefault(p, []).append(eager_name(name))
+    return [(names, p) for p, names in found.items()]
+
+
+def modules_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module by its name; a compiled one's is that of the eager module inside it."""
+    return {eager_name(name): module for name, module in model.named_modules()}
+
+
+def eager_name(name: str) -> str:
+    """A name without what ``torch.compile`` puts into it.
+
+    >>> eager_name("blocks.0._orig_mod.weight"), eager_name("blocks.0._orig_mod")
+    ('blocks.0.weight', 'blocks.0')
+    """
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
 def refuse(model: nn.Module) -> None:
     """Refuse what can't be measured in one process on one device.
 
     Raises:
         ProbeError: naming the wrapper, or the parameter.
     """
+    refuse_script(model)
     for module in model.modules():
         for cls in type(module).__mro__:
-            if cls.__name__ in _REFUSED:
+            if cls.__name__ in _REFUSED and (cls.__name__ != "DDP" or cls.__module__.startswith("torch.")):
                 raise ProbeError(
                     f"{cls.__name__} is not supported: {_REFUSED[cls.__name__]}; probe the module inside it "
                     "(for example model.module) in one process"

@@ -21,7 +21,7 @@ from landscape.errors import ProbeError, UsageError, nearest
 from landscape.hooks import hooked
 from landscape.krylov.memory import allowed
 from landscape.objective import Batch, Batches, LossFunction, Objective, tensors_of
-from landscape.parameters import Blocks, Parameters, Selection, differentiate, flat, matches
+from landscape.parameters import Blocks, Parameters, Selection, differentiate, flat, matches, modules_of, names_of
 from landscape.preserve import preserved
 
 OPERATORS = ("hessian", "ggn")
@@ -290,14 +290,12 @@ def whole(batch: Batch) -> Batches:
 def _selection(model: nn.Module, parameters: Selection, layers: Sequence[str] | None) -> Selection:
     if layers is None:
         return parameters
-    names = [name for name, p in model.named_parameters() if p.requires_grad]
-    known = [name.replace("_orig_mod.", "") for name, _ in model.named_modules() if name]
+    names = [name for several, p in names_of(model) if p.requires_grad for name in several]
+    known = [name for name in modules_of(model) if name]
     for layer in layers:
-        if not any(_below(name, layer) for name in names):
-            raise UsageError(f"layer {layer!r} has no trainable parameter: {nearest(layer, known)}")
+        if layer not in known:
+            raise UsageError(f"there is no layer {layer!r}: {nearest(layer, known)}")
+        if not any(name.startswith(f"{layer}.") for name in names):
+            raise UsageError(f"layer {layer!r} has no trainable parameter: choose one that has, or unfreeze it")
     chosen = list(layers)
-    return lambda name: matches(name, parameters) and any(_below(name, layer) for layer in chosen)
-
-
-def _below(name: str, layer: str) -> bool:
-    return name.replace("_orig_mod.", "").startswith(f"{layer}.")
+    return lambda name: matches(name, parameters) and any(name.startswith(f"{layer}.") for layer in chosen)

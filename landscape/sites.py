@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from landscape.hooks import hooked
 from landscape.layers import own_parameters
 from landscape.objective import Batch, Batches, Objective, tensors_of
+from landscape.parameters import modules_of
 
 SITES = ("input", "output", "pre-norm", "post-norm", "nonlinearity input", "nonlinearity output")
 
@@ -28,13 +29,18 @@ def collect(
     objective: Objective, batch: Batch, layers: Sequence[str] | None, sites: tuple[str, ...]
 ) -> tuple[dict[tuple[str, str], list[Part]], str]:
     """The values at each (layer, site), as (units, samples) matrices, one per micro-batch."""
-    names = {module: name.replace("_orig_mod.", "") for name, module in objective.model.named_modules()}
+    return objective.without_graph(lambda: _collected(objective, batch, layers, sites)), ""
+
+
+def _collected(
+    objective: Objective, batch: Batch, layers: Sequence[str] | None, sites: tuple[str, ...]
+) -> dict[tuple[str, str], list[Part]]:
+    names = {module: name for name, module in modules_of(objective.model).items()}
     inside = {child for m in names if _said(m) for child in m.modules() if child is not m}
     watched = [m for m, name in names.items() if _kinds(m, name) and _selected(name, layers) and m not in inside]
     found: dict[tuple[str, str], list[Part]] = {}
-    parts = batch.batches if isinstance(batch, Batches) else [batch]
     objective.snapshot.rewind()
-    for part in parts:
+    for part in batch.batches if isinstance(batch, Batches) else [batch]:
         calls: dict[nn.Module, int] = {}
         inputs: dict[nn.Module, Tensor] = {}
 
@@ -52,7 +58,7 @@ def collect(
             for kind in _kinds(module, names[module]):
                 for site, value in ((f"{kind}input", inputs.get(module)), (f"{kind}output", result)):
                     site = {"norm input": "pre-norm", "norm output": "post-norm"}.get(site, site)
-                    if site in sites and value is not None and value.ndim:
+                    if site in sites and value is not None and value.is_floating_point() and value.ndim:
                         slope = _slope(module, value) if site == "nonlinearity input" else None
                         found.setdefault((name, site), []).append(
                             Part(_units(module, value), None if slope is None else _units(module, slope))
@@ -60,7 +66,7 @@ def collect(
 
         with hooked(watched, before=before, after=after):
             objective.evaluate(part, graph=False)
-    return found, ""
+    return found
 
 
 _NONLINEAR = tuple(

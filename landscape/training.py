@@ -24,7 +24,7 @@ from landscape.experiment import Run, Spec
 from landscape.feed import Feed, ProbeBatches
 from landscape.losses import Loss
 from landscape.models import build_model
-from landscape.objective import Batch, Batches, batch_size, mapped
+from landscape.objective import Batch, Batches, batch_size, mapped, wants_graph
 from landscape.observer import Observer, Scheduled
 from landscape.preserve import preserved
 from landscape.probes import Measurement, build_probe
@@ -186,6 +186,16 @@ def evaluate(model: nn.Module, loss_fn: Loss, feed: Feed, full: Batches, *, fina
     evaluation uses the whole test split, others its first 2,000 examples, and adds test accuracy with
     statistics averaged afresh over the full loss's batches.
     """
+    try:
+        return _evaluated(model, loss_fn, feed, full, final)
+    except RuntimeError as error:
+        if not wants_graph(error):
+            raise
+    with torch.enable_grad():  # the loss takes derivatives itself, of its input say
+        return _evaluated(model, loss_fn, feed, full, final)
+
+
+def _evaluated(model: nn.Module, loss_fn: Loss, feed: Feed, full: Batches, final: bool) -> list[Measurement]:
     with preserved(model) as snapshot:
         model.train()
         passes = [loss_fn.and_accuracy(model, part) for part in full.batches]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from landscape.errors import ProbeError, UsageError, nearest
 from landscape.layers import Layer, is_weight, own_parameters, trace_layers
 from landscape.objective import Batch, LossFunction, Objective
-from landscape.parameters import Blocks, Selection, dot, matches, norm, norm_of_difference
+from landscape.parameters import Blocks, Selection, dot, matches, modules_of, norm, norm_of_difference
 from landscape.preserve import preserved, unwrapped
 from landscape.probes.base import Measurement, Moment
 from landscape.stepping import next_parameters
@@ -237,7 +237,7 @@ class CovariateShiftProbe:
 
 def _refuse_scaled(model: nn.Module, shift: CovariateShift) -> None:
     """A step with gradients that a GradScaler still holds scaled is not the optimizer's: refused by name."""
-    modules = dict(unwrapped(model).named_modules())
+    modules = modules_of(unwrapped(model))
     owned = [(modules[layer], own) for layer in shift.layers for own in own_parameters(modules[layer], layer)]
     weights = [p for module, (name, p) in owned if is_weight(module, name, p)]
     held = [p.grad for p in weights if p.grad is not None]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import UsageError
-from landscape.parameters import Blocks, Parameters, dot, filter_normalized, norm
+from landscape.parameters import Blocks, Parameters, dot, eager_name, filter_normalized, norm
 from landscape.streams import stream
 
 #: A point or a direction in the space of weights: n numbers, blocks as in ``parameters``, or a state dict.
@@ -27,7 +27,7 @@ def blocks_of(w: Parameters, vector: Vector, what: str) -> Blocks:
     if isinstance(vector, Tensor):
         return w.blocks(vector.detach())
     if isinstance(vector, Mapping):
-        found = {name.replace("_orig_mod.", ""): value for name, value in vector.items()}
+        found = {eager_name(name): value for name, value in vector.items()}
         missing = [name for name in w.names if name not in found]
         if missing:
             raise UsageError(f"{what} has no entry for {missing[0]!r} ({len(missing)} of {len(w.names)} are missing)")
@@ -42,8 +42,12 @@ def blocks_of(w: Parameters, vector: Vector, what: str) -> Blocks:
 
 
 def gaussian(w: Parameters, seed: int, name: str) -> Blocks:
-    """A Gaussian direction of a stream of its own."""
-    return w.blocks(torch.randn(w.numel, generator=stream(seed, name)).to(w.tensors[0].dtype))
+    """A Gaussian direction of a stream of its own; a complex number has two."""
+    draws = w.blocks(torch.randn(w.numel, generator=stream(seed, name)))
+    if not any(p.is_complex() for p in w.tensors):
+        return draws
+    others = w.blocks(torch.randn(w.numel, generator=stream(seed, f"{name}/imaginary")))
+    return [x + 1j * y if x.is_complex() else x for x, y in zip(draws, others, strict=True)]
 
 
 def filter_axes(w: Parameters, start: Blocks, count: int, seed: int, ignore_1d: bool) -> list[Blocks]:

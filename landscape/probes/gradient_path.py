@@ -30,8 +30,9 @@ from landscape.parameters import (
 )
 from landscape.preserve import Snapshot, preserved
 from landscape.probes.base import Measurement, Moment
+from landscape.probes.directions import gaussian
 from landscape.stepping import learning_rate, next_parameters
-from landscape.streams import stream, stream_seed
+from landscape.streams import stream_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -305,8 +306,7 @@ def _direction(
         rate = learning_rate(optimizer) or 1.0
         return [(a - b) / rate for a, b in zip(start, after, strict=True)], None
     if direction == "random":
-        draws = torch.randn(w.numel, generator=stream(seed, "random direction"))
-        random = w.blocks(draws.to(w.tensors[0].dtype))
+        random = gaussian(w, seed, "random direction")
         if all(x.ndim < 2 for x in random):  # no filters to normalize by
             return [x * (norm(g) / norm(random)) for x in random], None
         scaled = filter_normalized(random, start)

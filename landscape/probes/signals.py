@@ -18,6 +18,7 @@ from landscape.errors import ProbeError, UsageError
 from landscape.hooks import hooked
 from landscape.layers import own_parameters, trace_layers
 from landscape.objective import Batch, Batches, LossFunction, Objective, tensors_of
+from landscape.parameters import modules_of
 from landscape.preserve import preserved
 from landscape.probes.base import Measurement, Moment
 
@@ -85,7 +86,8 @@ def layer_signals(
         names = known if layers is None else list(layers)
         if missing := sorted(set(names) - set(known)):
             raise UsageError(f"{missing[0]!r} is no layer that was called; layers are {', '.join(known)}")
-        modules = {name: objective.model.get_submodule(name) for name in names}
+        every = modules_of(objective.model)
+        modules = {name: every[name] for name in names}
         inputs: dict[str, list[Tensor]] = {name: [] for name in names}
         found = {module: name for name, module in modules.items()}
 

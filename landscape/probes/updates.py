@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from landscape.errors import UsageError
 from landscape.layers import is_weight, own_parameters, public_name
+from landscape.parameters import refuse
 from landscape.preserve import unwrapped
 from landscape.probes.base import Measurement, Moment
 from landscape.stepping import next_parameters
@@ -62,6 +63,7 @@ def layer_updates(
     [0.5, 0.7854]
     """
     model = unwrapped(model)
+    refuse(model)
     parameters = list(model.parameters())
     held = [p.grad for p in parameters] if gradients is None else list(gradients)
     if all(g is None for g in held):

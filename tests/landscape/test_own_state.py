@@ -1,0 +1,170 @@
+"""State that modules keep for themselves: generators, lists and dicts, buffers that grow, copies that can't be made."""
+
+import collections
+import random
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import landscape
+from landscape.errors import ProbeError
+
+PROBES = ("gradient_path", "covariate_shift", "activations", "updates", "curvature")
+
+
+def _loss(model, batch):
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def _observed(model, optimizer):
+    return landscape.Observer(model, _loss, PROBES, every=1, optimizer=optimizer, strict=True)
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(8, 5, generator=generator), torch.randint(0, 3, (8,), generator=generator)
+
+
+class Noisy(nn.Module):
+    """Noise from a generator of its own, of the kind that ``kind`` makes."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.a, self.act, self.generator = nn.Linear(5, 3), nn.Tanh(), kind(0)
+
+    def forward(self, x):
+        draw = self.generator.random() if hasattr(self.generator, "random") else self.generator.rand()
+        return self.act(self.a(x)) * (1 + draw)
+
+
+@pytest.mark.filterwarnings("error:.*gave two losses")
+@pytest.mark.parametrize("kind", [np.random.default_rng, np.random.RandomState, random.Random])
+def test_a_generator_that_a_module_keeps_draws_the_same_at_every_point_and_goes_on_where_it_was(
+    kind, batch, trained, same
+):
+    build = lambda: Noisy(kind)  # noqa: E731
+    assert same(trained(build, _loss, [batch] * 3), trained(build, _loss, [batch] * 3, _observed))
+    net = build()
+    path = landscape.gradient_path(net, _loss, batch, [1e-9])
+    assert float(path.loss) == pytest.approx(float(path.loss0), rel=1e-6)
+    fresh = kind(0)
+    draw = fresh.random() if hasattr(fresh, "random") else fresh.rand()
+    expected = nn.functional.cross_entropy(net.act(net.a(batch[0])) * (1 + draw), batch[1])
+    assert float(_loss(net, batch)) == float(expected)
+
+
+class Remembering(nn.Module):
+    """Lists, dicts, sets and deques that every forward changes, and a loss that looks at them."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.act = nn.Linear(5, 3), nn.Tanh()
+        self.aux, self.seen, self.last = [], {"calls": 0, "shapes": [(0, 0)]}, collections.deque(maxlen=2)
+        self.kinds, self.counts = {"none"}, collections.Counter()
+
+    def forward(self, x):
+        self.aux.append(self.a.weight.square().sum())
+        self.seen["calls"] += 1
+        self.seen["shapes"].append(tuple(x.shape))
+        self.last.append(float(x.sum()))
+        self.kinds.add(x.dtype)
+        self.counts[len(x)] += 1
+        return self.act(self.a(x)) * (1 + self.seen["calls"])
+
+    def kept(self):
+        return len(self.aux), dict(self.seen), list(self.last), set(self.kinds), dict(self.counts)
+
+
+@pytest.mark.filterwarnings("error:.*gave two losses")
+def test_lists_dicts_sets_and_deques_come_back_before_every_evaluation_and_at_the_end(batch, trained, same):
+    loss_fn = lambda model, b: _loss(model, b) + 0.1 * sum(model.aux[1:])  # noqa: E731
+    net = Remembering()
+    lists = net.aux, net.seen, net.seen["shapes"]
+    path = landscape.gradient_path(net, loss_fn, batch, [1e-9])
+    assert float(path.loss) == pytest.approx(float(path.loss0), rel=1e-6)
+    expected = nn.functional.cross_entropy(net.act(net.a(batch[0])) * 2, batch[1])  # at the first call
+    assert float(path.loss0) == pytest.approx(float(expected), rel=1e-6)
+    assert net.kept() == Remembering().kept()
+    assert (net.aux, net.seen, net.seen["shapes"]) == lists
+    assert net.aux is lists[0]
+    assert net.seen["shapes"] is lists[2]
+    with_, without = [], []
+
+    def built(kept):
+        kept.append(Remembering())
+        return kept[-1]
+
+    clear = lambda model, b: (model.aux.clear(), _loss(model, b))[1]  # noqa: E731
+    ends = [
+        trained(lambda: built(without), clear, [batch] * 3),
+        trained(lambda: built(with_), clear, [batch] * 3, _observed),
+    ]
+    assert same(*ends)
+    assert with_[0].kept() == without[0].kept()
+
+
+class Growing(nn.Module):
+    """Takes the size of a buffer from its input, in place, as observers of ranges do."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.act = nn.Linear(5, 3), nn.Tanh()
+        self.register_buffer("largest", torch.zeros(0))
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.largest.resize_(x.shape[1]).copy_(x.abs().amax(0))
+        return self.act(self.a(x / self.largest))
+
+
+def test_a_buffer_that_changes_its_size_in_place_gets_it_back(batch, trained, same):
+    net = Growing()
+    held = net.largest
+    landscape.gradient_path(net, _loss, batch, [0.1])
+    assert net.largest is held
+    assert held.shape == (0,)
+    assert same(trained(Growing, _loss, [batch] * 3), trained(Growing, _loss, [batch] * 3, _observed))
+
+
+class Locked(nn.Linear):
+    def __init__(self):
+        super().__init__(5, 3)
+        self.lock = threading.Lock()
+
+
+class Waiting(nn.Linear):
+    def __init__(self):
+        super().__init__(5, 3)
+        self.head = nn.LazyLinear(3)  # never called, so it never has values
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "said"),
+    [
+        (Locked, {"dtype": torch.float64}, "Locked can't be copied.*dtype=torch.float64 measures on a copy"),
+        (Waiting, {}, "Waiting has lazy parameters without values: run one forward pass first"),
+    ],
+)
+def test_a_moment_that_can_not_be_had_is_recorded_once_and_training_goes_on(batch, build, options, said):
+    net = build()
+    sgd = torch.optim.SGD([net.weight, net.bias], lr=0.1)
+    obs = landscape.Observer(net, _loss, ["gradient_path", "curvature"], every=1, optimizer=sgd, **options)
+
+    def trained_on():
+        for part in obs.watch([batch] * 3):
+            sgd.zero_grad()
+            _loss(net, part).backward()
+            sgd.step()
+
+    with pytest.warns(UserWarning, match=said) as warned:
+        trained_on()
+    assert len(warned) == 2
+    assert set(obs.failures) == {"gradient_path", "curvature"}
+    assert obs.steps == 3
+    strict = landscape.Observer(net, _loss, ["curvature"], optimizer=sgd, strict=True, **options)
+    with pytest.raises(ProbeError, match=said):
+        strict.step(batch)
