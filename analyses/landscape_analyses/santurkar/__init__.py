@@ -1,15 +1,28 @@
 """Santurkar et al. 2018, "How Does Batch Normalization Help Optimization?", re-examined.
 
-``grid`` says what is trained, ``claims`` what is decided, ``sections`` what is shown.
+``grid`` says what is trained, ``claims`` what is decided, ``sections`` and ``controls`` what is shown; ``linear`` has
+both for the deep linear network.
 """
 
 from __future__ import annotations
 
-from landscape.analysis import Analysis
-from landscape_analyses.santurkar.claims import claims
-from landscape_analyses.santurkar.grid import paper, quick, standard
-from landscape_analyses.santurkar.sections import answer, headline, sections
+import dataclasses
+from collections.abc import Callable
 
+import pandas as pd
+
+from landscape.analysis import Analysis, Claim, Section
+from landscape.experiment import Experiment
+from landscape_analyses.santurkar import controls, linear
+from landscape_analyses.santurkar.claims import SHORT, shift_claims, smoothness_claims, training_claims
+from landscape_analyses.santurkar.grid import paper, quick, standard
+from landscape_analyses.santurkar.panels import headline
+from landscape_analyses.santurkar.sections import along_the_gradient, answer, shift, training
+
+SECTIONS: dict[str, tuple[Callable[[Experiment, pd.DataFrame], Section], ...]] = {
+    "conv": (training, along_the_gradient, shift, controls.activations, controls.noise, controls.norms),
+    "dln": (linear.section,),
+}
 DEFINITIONS = {
     "full loss": "L_m(w): mean of the training loss over fixed mini-batches of the training size, each with its own "
     "batch statistics; an incomplete batch is dropped.",
@@ -30,6 +43,23 @@ DEFINITIONS = {
     "mean over units, at the input of the nonlinearity, on a fixed batch.",
     "held-out": "loss and gradient of a mini-batch of the test split, along the gradient of the training mini-batch.",
 }
+
+
+def claims(experiment: Experiment) -> tuple[Claim, ...]:
+    """Every claim that this experiment can decide: those whose study and arms it has."""
+    studies = {study.name: {arm.label for arm in study.arms} for study in experiment.studies}
+    declared = (*training_claims(), *smoothness_claims(experiment), *shift_claims(experiment), *linear.claims())
+    return tuple(
+        dataclasses.replace(claim, short=SHORT[claim.id])
+        for claim in declared
+        if claim.study in studies and {claim.arm, claim.reference or claim.arm} <= studies[claim.study]
+    )
+
+
+def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]:
+    """The report's sections, for the studies that this experiment has."""
+    return tuple(build(experiment, frame) for study in experiment.studies for build in SECTIONS.get(study.name, ()))
+
 
 ANALYSIS = Analysis(
     name="santurkar",

@@ -7,7 +7,6 @@ same"), it is an equivalence with a margin, and its note says so.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -56,30 +55,18 @@ SHORT = {
 }
 
 
-def _path(quantity: str, variant: str = "gradient/scaled", batch: str = "same") -> Measure:
+def path(quantity: str, variant: str = "gradient/scaled", batch: str = "same") -> Measure:
+    """A quantity of the sweep along the gradient."""
     return Measure("gradient_path", quantity, variant=variant, batch=batch)
 
 
-def _training(quantity: str) -> Measure:
-    return Measure.training(quantity)
+def training_claims() -> tuple[Claim, ...]:
+    """How well each arm trains."""
 
-
-def claims(experiment: Experiment) -> tuple[Claim, ...]:
-    """Every claim that this experiment can decide: those whose study and arms it has."""
-    studies = {study.name: {arm.label for arm in study.arms} for study in experiment.studies}
-    declared = (*_training_claims(), *_smoothness_claims(experiment), *_shift_claims(experiment), *_linear_claims())
-    return tuple(
-        dataclasses.replace(claim, short=SHORT[claim.id])
-        for claim in declared
-        if claim.study in studies and {claim.arm, claim.reference or claim.arm} <= studies[claim.study]
-    )
-
-
-def _training_claims() -> tuple[Claim, ...]:
     def accuracy(id: str, statement: str, quantity: str, arm: str = "batch", **rest: Any) -> Claim:
         settings: dict[str, Any] = {"supports": "larger", "scale": "difference", "window": "end"}
         settings |= {"needs_training": False, "source": f"{PAPER}, figures 1, 2 and 13"}
-        return Claim(id, statement, "conv", _training(quantity), arm, **(settings | rest))
+        return Claim(id, statement, "conv", Measure.training(quantity), arm, **(settings | rest))
 
     same = "About the same is also true of identical arms: an equivalence within 3 points."
     return (
@@ -103,7 +90,7 @@ def _training_claims() -> tuple[Claim, ...]:
             "A-lr",
             "At the largest rate, batch normalization ends at a lower training loss.",
             "conv",
-            _training("full_loss"),
+            Measure.training("full_loss"),
             "batch",
             window="end",
             needs_training=False,
@@ -157,7 +144,9 @@ def _training_claims() -> tuple[Claim, ...]:
     )
 
 
-def _smoothness_claims(experiment: Experiment) -> tuple[Claim, ...]:
+def smoothness_claims(experiment: Experiment) -> tuple[Claim, ...]:
+    """How smooth the landscape is along the gradient."""
+
     def smoother(id: str, statement: str, measure: Measure, window: str, arm: str = "batch", **rest: Any) -> Claim:
         settings: dict[str, Any] = {"matched": True, "landscape": True, "window": window}
         settings |= {"source": f"{PAPER}, figure 4", "counter_evidence": SHALLOW}
@@ -167,23 +156,23 @@ def _smoothness_claims(experiment: Experiment) -> tuple[Claim, ...]:
         smoother(
             "A-range",
             "The loss varies less along the gradient, early in training.",
-            _path("loss_range"),
+            path("loss_range"),
             "early",
             note="A large drop counts as variation too; the report shows rise and drop apart.",
         ),
         smoother(
             "A-pred",
             "The gradient is more predictive, early in training: it changes less along its own direction.",
-            _path("predictiveness"),
+            path("predictiveness"),
             "early",
             published="close to two orders of magnitude, early in training",
             note=SCALE,
         ),
-        smoother("A-beta", "The effective smoothness is better (smaller beta).", _path("effective_smoothness"), "all"),
+        smoother("A-beta", "The effective smoothness is better (smaller beta).", path("effective_smoothness"), "all"),
         smoother(
             "A-beta-inv",
             "Beta is smaller when measured so that rescaling the weights can't change it.",
-            _path("effective_smoothness", "scale-invariant/scaled"),
+            path("effective_smoothness", "scale-invariant/scaled"),
             "all",
             source="scale-invariant form of figure 4c; not in the paper",
             counter_evidence=f"{SHALLOW} {EXPLODE}",
@@ -191,7 +180,7 @@ def _smoothness_claims(experiment: Experiment) -> tuple[Claim, ...]:
         smoother(
             "A-pred-held",
             "The gradient of a held-out batch changes less, too, along the mini-batch gradient.",
-            _path("predictiveness", batch="held-out"),
+            path("predictiveness", batch="held-out"),
             "early",
             source="figure 4b on another batch; not in the paper",
             counter_evidence=GHORBANI,
@@ -218,7 +207,7 @@ def _smoothness_claims(experiment: Experiment) -> tuple[Claim, ...]:
             smoother(
                 f"A-{name}-beta",
                 f"{norm} normalization smooths too: smaller beta than without normalization.",
-                _path("effective_smoothness"),
+                path("effective_smoothness"),
                 "all",
                 norm,
                 source=f"{PAPER}, figures 11 and 12",
@@ -228,7 +217,8 @@ def _smoothness_claims(experiment: Experiment) -> tuple[Claim, ...]:
     )
 
 
-def _shift_claims(experiment: Experiment) -> tuple[Claim, ...]:
+def shift_claims(experiment: Experiment) -> tuple[Claim, ...]:
+    """How much gradients shift and activations drift."""
     layers = predeclared(experiment, "conv", "covariate_shift")
     sites = tuple(f"{layer.removesuffix('.linear')}.activation" for layer in layers)
     drift = Measure("activations", "shift_previous", variant="nonlinearity input", batch="fixed", layers=sites)
@@ -268,77 +258,6 @@ def _shift_claims(experiment: Experiment) -> tuple[Claim, ...]:
             supports="larger",
             source=f"{PAPER}, figures 2 and 7",
             published="the least stable distributions of all three",
-        ),
-    )
-
-
-def _linear_claims() -> tuple[Claim, ...]:
-    def linear(id: str, statement: str, measure: Measure, **rest: Any) -> Claim:
-        settings: dict[str, Any] = {"arm": "batch", "source": f"{PAPER}, figure 9", "counter_evidence": SHALLOW}
-        return Claim(id, statement, "dln", measure, **(settings | rest))
-
-    cosine = Measure("covariate_shift", "cosine", layers=("fc17.linear",))
-    figure = f"{PAPER}, figure 3b"
-    window = (
-        "The answer depends on the learning rate, the reduction of the loss, the samples and the layer; see the table."
-    )
-    return (
-        linear(
-            "A-ICS-DLN1",
-            "The standard deep linear net has almost no covariate shift: cosine above 0.9 at layer 17.",
-            cosine,
-            arm="none",
-            reference=None,
-            supports="larger",
-            scale="cosine",
-            kind="threshold",
-            boundary=math.atanh(0.9),
-            source=figure,
-            counter_evidence="",
-            note=window,
-            needs_training=False,
-        ),
-        linear(
-            "A-ICS-DLN2",
-            "With batch normalization G′ turns away from G: cosine below 0.6 at layer 17.",
-            cosine,
-            reference=None,
-            supports="smaller",
-            scale="cosine",
-            kind="threshold",
-            boundary=-math.atanh(0.6),
-            source=figure,
-            counter_evidence="",
-            note=window,
-            needs_training=False,
-        ),
-        linear(
-            "A-ICS-DLN3",
-            "And yet the deep linear net with batch normalization ends at a lower loss.",
-            _training("full_loss"),
-            window="end",
-            source=figure,
-            counter_evidence="",
-            needs_training=False,
-        ),
-        linear(
-            "A-lp-DLN",
-            "On the deep linear net lp:1 ends at a lower loss than batch normalization.",
-            _training("full_loss"),
-            arm="lp:1",
-            reference="batch",
-            window="end",
-            source=f"{PAPER}, figure 13",
-            counter_evidence="lp:1 leaves a larger output scale (1.25 against 1), which alone can explain it.",
-            needs_training=False,
-        ),
-        *(
-            linear(f"A-{name}-DLN", statement, _path(quantity), window="all", matched=True, landscape=True)
-            for name, statement, quantity in (
-                ("range", "On the deep linear net the loss varies less along the gradient.", "loss_range"),
-                ("pred", "On the deep linear net the gradient is more predictive.", "predictiveness"),
-                ("beta", "On the deep linear net the effective smoothness is better.", "effective_smoothness"),
-            )
         ),
     )
 
