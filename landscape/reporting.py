@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from landscape.analysis import Analysis, Report, Verdict
 from landscape.experiment import Experiment, Spec, Study
+from landscape.recording import NAME as OBSERVED
 from landscape.statistics import decide_claims
 from landscape.store import Folder
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: From more equal entries than this on, a list is written as one times their number.
 MANY = 3
+AGAIN = "Run the same command again to finish them"
+UNCLOSED = "Its training goes on, or was stopped, or has ended without observer.close() or a with block"
 
 
 def build_report(analysis: Analysis, folder: Folder) -> Report:
@@ -170,7 +173,7 @@ def cost(folder: Folder) -> dict[str, str]:
     """Passes, seconds and memory of all runs, and seconds by study."""
     runs = folder.runs()
     costs = [folder.run(run).costs() for run in runs]
-    if not costs:
+    if not any(costs):
         return {}
 
     def total(name: str, study: str | None = None) -> float:
@@ -220,7 +223,7 @@ def failures(folder: Folder, frame: pd.DataFrame) -> list[str]:
             unfinished.append(one.run.key)
     if unfinished:
         shown = ", ".join(unfinished[:4]) + (f" and {len(unfinished) - 4} more" if len(unfinished) > 4 else "")
-        found.append(f"Not finished: {shown}. Run the same command again to finish them.")
+        found.append(f"Not finished: {shown}. {UNCLOSED if folder.experiment.name == OBSERVED else AGAIN}.")
     return [*found, *_diverged(frame), *folder.warnings]
 
 

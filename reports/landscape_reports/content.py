@@ -8,7 +8,7 @@ from typing import Any
 from landscape.analysis import Claim, Comparison, Figure, Interval, Report, Section, Verdict
 from landscape_reports.drawing import caption, is_empty
 from landscape_reports.formats import NOTHING, boundary, effect, fold, number, p_value, plain, prose
-from landscape_reports.methods import RULE, false_holds
+from landscape_reports.methods import rule
 from landscape_reports.tables import table_data
 from landscape_reports.theme import verdict_style
 
@@ -37,7 +37,7 @@ def document(report: Report, images: Mapping[int, Data]) -> Data:
         "sections": [_section(s, by_id, images) for s in sections],
         "definitions": [[prose(term), prose(text)] for term, text in report.definitions.items()],
         "settings": _pairs(report.settings),
-        "rule": [*([name, text] for name, text in RULE), ["false holds", false_holds(report.verdicts)]],
+        "rule": rule(report.verdicts),
         "cost": _pairs(report.cost),
         "failures": [plain(f) for f in report.failures],
     }

@@ -52,6 +52,13 @@ RULE = (
 """Verdict or notion -> its meaning."""
 
 
+def rule(verdicts: Sequence[Verdict]) -> list[list[str]]:
+    """The rule as rows; none where no claim is decided by it."""
+    if not verdicts:
+        return []
+    return [*([name, text] for name, text in RULE), ["false holds", false_holds(verdicts)]]
+
+
 def false_holds(verdicts: Sequence[Verdict]) -> str:
     """How many of the claims that were tested would be expected to hold falsely, in a sentence."""
     count = sum(not math.isnan(v.equal.p_value) for v in verdicts)

@@ -72,7 +72,10 @@ def test_a_folder_is_shown_reported_and_exported_like_any_other(setting, tmp_pat
     assert [section.title for section in report.sections] == ["Gradient path", "Covariate shift", "Activations"]
     names = [figure.name for section in report.sections for figure in section.figures]
     assert names == ["gradient_path", "covariate_shift", "activations-sweep", "activations"]
-    assert "No claim was decided" not in PdfReader(folder / "report.pdf").pages[0].extract_text()
+    pages = [page.extract_text() for page in PdfReader(folder / "report.pdf").pages]
+    assert "No claim was decided" not in pages[0]
+    assert any("Settings" in page for page in pages)
+    assert not any("How a claim is decided" in page for page in pages)
     _landscape("export", folder, "-o", tmp_path / "all.csv")
     exported = pd.read_csv(tmp_path / "all.csv", keep_default_na=False)
     keys = ["step", "probe", "quantity", "layer", "variant", "index"]
@@ -126,6 +129,20 @@ def test_a_training_that_stops_is_interrupted_and_goes_on_from_its_checkpoint(se
     pd.testing.assert_frame_equal(Folder.read(folder).frame(), Folder.read(tmp_path / "whole").frame())
     (progress,) = Folder.read(folder).progress()
     assert (progress.status, progress.step, progress.run.study.steps) == ("finished", 8, 9)
+
+
+def test_an_observer_that_was_never_closed_is_told_what_to_do_and_no_cost_is_made_up(setting, tmp_path):
+    model, optimizer, batches = setting
+    observer = landscape.Observer(model, _loss, ["curvature"], every=1, optimizer=optimizer, to=tmp_path / "run")
+    observer.step(batches[0])
+    report = build_report(ANALYSES["observed"](), Folder.read(tmp_path / "run"))
+    assert any("Not finished" in line and "observer.close()" in line for line in report.failures)
+    assert not any("same command" in line for line in report.failures)
+    assert not report.cost
+    observer.close()
+    report = build_report(ANALYSES["observed"](), Folder.read(tmp_path / "run"))
+    assert "time of all runs" in report.cost
+    assert not report.failures
 
 
 def test_rows_of_a_future_that_was_given_up_are_gone(setting, tmp_path):
