@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
@@ -29,6 +29,7 @@ _ENVIRONMENT = {
 def prepare() -> None:
     """Have the server start now, and import while this process goes on; returns at once."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOAD)
+    resource_tracker.ensure_running()  # the server would start it, and that unblocks Ctrl-C
     with _without_main(), _environment(), _deaf():
         forkserver.ensure_running()
 

@@ -288,3 +288,14 @@ def test_children_get_data_only(crash):
     """A run goes through JSON unchanged, so that a child trains what was asked."""
     (run,) = crash.experiment().runs()
     assert Run.from_json(run.to_json()) == run
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="signal masks are read from /proc")
+def test_ctrl_c_is_held_back_from_the_server_while_it_imports():
+    code = (
+        "from multiprocessing import forkserver; from landscape.execution import prepare; prepare(); "
+        "print(open(f'/proc/{forkserver._forkserver._forkserver_pid}/status').read())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    masks = dict(line.split(":") for line in done.stdout.splitlines() if line.startswith(("SigBlk", "SigIgn")))
+    assert any(int(mask, 16) >> (signal.SIGINT - 1) & 1 for mask in masks.values()), masks
