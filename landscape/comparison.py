@@ -136,6 +136,12 @@ class Compared:
     changes: Mapping[str, tuple[Change, ...]]
     _kept: tempfile.TemporaryDirectory[str] | None = None
 
+    def __repr__(self) -> str:
+        done = sum(one.status == "finished" for one in self.folder.progress())
+        return (
+            f"<{done} runs done, {len(self.failed)} failed, in {self.folder.path}: .verdicts, .frame(), .report(path)>"
+        )
+
     def frame(self) -> pd.DataFrame:
         """All numbers, one a row, as ``landscape export`` writes them."""
         return self.folder.frame()
@@ -259,7 +265,7 @@ def compare(
 
 
 def _reference(stack: contextlib.ExitStack, given: Any, role: str, workers: int) -> str:
-    """The name under which runs find it; one of this process where no module holds it."""
+    """The name under which runs find it; one of this process where no module holds it (``given data:load``)."""
     if isinstance(given, str):
         return given
     if not callable(given):
@@ -270,7 +276,9 @@ def _reference(stack: contextlib.ExitStack, given: Any, role: str, workers: int)
             f"workers={workers} train in processes of their own, which can't import this {role}: give a function that "
             "a module holds, or train in this process with workers=0"
         )
-    return spec or stack.enter_context(lent(f"given:{role}", given))
+    called = getattr(given, "__name__", "")
+    name = f"given {role}:{called}" if called.isidentifier() else f"given:{role}"
+    return spec or stack.enter_context(lent(name, given))
 
 
 def _carried_out(

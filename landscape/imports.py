@@ -81,7 +81,9 @@ def load_object(spec: str) -> Any:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            public = sorted(key for key in vars(module) if not key.startswith("_"))
+            public = sorted(
+                key for key, value in vars(module).items() if not (key.startswith("_") or isinstance(value, ModuleType))
+            )
             raise UsageError(f"{spec!r}: {where} has no {name!r}; {nearest(name, public)}")
         found = getattr(found, part)
     return found

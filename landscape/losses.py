@@ -145,7 +145,9 @@ class Loss:
         try:
             loss: Any = self(model, batch)
         except _BROKEN as error:
-            hint = "" if self.name else "; where outputs are no plain scores, give a loss(model, batch) of your own"
+            hint = "; where outputs are no plain scores, give a loss(model, batch) of your own"
+            if self.name:
+                where, hint = f"{where} with loss {self.name!r}", "; --debug shows where"
             if "dtype" in str(error):
                 hint = "; data are float32: build the model in float32, or cast in a loss(model, batch) of your own"
             what = f"{described(batch)} of {self.data.name}"

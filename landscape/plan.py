@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from landscape.feed import Feed
 from landscape.imports import is_reference
 from landscape.losses import Loss
 from landscape.models import build_model, model_changes
-from landscape.objective import tensors_of
+from landscape.objective import Batch, tensors_of
 from landscape.swapping import Change
 from landscape.training import build_optimizer
 
@@ -106,6 +107,7 @@ def plan(
         loss = Loss(data, study.loss, study.chance_loss)
         passes, seconds, changes = {}, {}, {}
         networks: dict[tuple[str, float], Arm] = {}
+        values: list[float] = []
         network = ""
         for arm in study.arms:
             options = _options(study, arm, data, loss)
@@ -116,6 +118,7 @@ def plan(
                 network = _checksum(model)
             where = f"study {study.name!r}, arm {arm.label!r}: model {study.model.name!r}"
             value = float(loss.checked(model, data.first(min(2, feed.size)), where).detach())
+            values.append(value)
             _refuse_twin(study, arm, networks.setdefault((repr(model), value), arm))
             run = Run(study, arm, (arm.learning_rates or study.learning_rates)[0], study.seeds[0])
             build_optimizer(study.optimizer, model, run.learning_rate)
@@ -123,6 +126,8 @@ def plan(
             passes[arm.label] = cost_in_passes(run, **feed.sizes(full), layers=count_layers(model))
             if timed:
                 seconds[arm.label] = _seconds_per_pass(model, loss, feed, each)
+        if not any(map(math.isfinite, values)):
+            _refuse_no_loss(study, loss, model, data.first(feed.size))
         plans.append(StudyPlan(study, data.checksum, data.note, passes, seconds, changes, network))
     return tuple(plans)
 
@@ -147,6 +152,19 @@ def _refuse_twin(study: Study, arm: Arm, twin: Arm) -> None:
         raise UsageError(
             f"study {study.name!r}: arms {twin.label!r} and {arm.label!r} are the same network: {study.model.name!r} "
             "takes norm= and builds the same with both; use it, or leave it out and the network is normalized for you"
+        )
+
+
+def _refuse_no_loss(study: Study, loss: Loss, model: nn.Module, batch: Batch) -> None:
+    """Refuse a study in which no network has a finite loss: two samples may have none, a whole batch must."""
+    with torch.no_grad():
+        value = float(loss(model.cpu(), batch))
+    if not math.isfinite(value):
+        whose = f"loss {study.loss!r}" if study.loss else f"the loss of {study.model.name!r}"
+        raise UsageError(
+            f"study {study.name!r}: {whose} is {value} before the first step, with every normalization: there is "
+            f"nothing to train. Look at it and at the data of {study.data.name!r}: a batch without a label, the "
+            "logarithm of 0, a division by 0"
         )
 
 

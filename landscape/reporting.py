@@ -69,8 +69,10 @@ def title(experiment: Experiment) -> str:
 
 
 def _short(spec: Spec) -> str:
-    """``folder/mine.py:build`` is mine.py:build."""
-    return spec.name.rpartition("/")[2]
+    """``folder/mine.py:build`` is mine.py:build, and what was given from Python has its own name if it has one."""
+    name = spec.name.rpartition("/")[2]
+    where, _, called = name.partition(":")
+    return called if where.startswith("given ") else f"given {called}" if where == "given" else name
 
 
 def _so_far(folder: Folder) -> str:

@@ -76,7 +76,7 @@ def _late(study: Study, runs: dict[RunKey, RunData]) -> Iterator[str]:
             )
             found.setdefault(what, []).append("no normalization" if arm.label == "none" else arm.label)
     for what, labels in found.items():
-        yield f"the network with {_listed(labels)} {what}"
+        yield f"the {'network' if len(labels) == 1 else 'networks'} with {_listed(labels)} {what}"
 
 
 def _ended(run: RunData, study: Study) -> bool:

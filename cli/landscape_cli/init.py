@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -71,4 +72,4 @@ def init(file: Path) -> None:
         raise UsageError(f"{file} is there already and is kept: choose another name") from None
     except OSError as error:
         raise StoreError(f"{file} can't be written: {error.strerror or error}") from error
-    click.echo(f"wrote {file}; next: landscape run {file}")
+    click.echo(f"wrote {file}; next: landscape run {shlex.quote(str(file))}")

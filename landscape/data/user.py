@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.calling import target_of
 from landscape.data.base import Dataset, Split, make_dataset
@@ -64,9 +64,10 @@ def _pair(name: str, result: Any) -> list[tuple[str, Any]]:
     test = next((key for key in ("test", "validation") if isinstance(result, Mapping) and key in result), "")
     if test and "train" in result:
         return [("train", result["train"]), ("test", result[test])]
+    swapped = "; model and data seem to be exchanged" if isinstance(result, nn.Module) else ""
     raise DataError(
         f"data {name!r}: the function returned {_described(result)}; it must return a landscape.data.Dataset "
-        f"or {SPLITS}"
+        f"or {SPLITS}{swapped}"
     )
 
 

@@ -148,6 +148,11 @@ def _built(name: str, given: dict[str, Any], options: dict[str, Any]) -> tuple[n
         raise UsageError(
             f"there is no model {name!r}; {nearest(name, list(MODELS))}; your own: package:function or file.py:function"
         )
+    if isinstance(build, nn.Module):
+        raise UsageError(
+            f"model {name!r} is a network, a {type(build).__name__}; each run trains a new one: give a function that "
+            "builds it, or its class"
+        )
     if not callable(build):
         raise UsageError(f"model {name!r} is a {type(build).__name__}, not a function that builds a network")
     arguments = _arguments(name, build, given, options)

@@ -52,7 +52,8 @@ def compare(
     pairs, without = _pairs(study, compared, rates, runs)
     left_out = _note(without, "left out: a run is missing") + _divergence(compared, pairs)
     if len(pairs) < FEWEST_SEEDS:
-        return Comparison(*rates, "not measured", f"{len(pairs)} seeds have every run, 3 are needed{left_out}")
+        have = "1 seed has" if len(pairs) == 1 else f"{len(pairs) or 'no'} seeds have"
+        return Comparison(*rates, "not measured", f"{have} every run, {FEWEST_SEEDS} are needed{left_out}")
     values = {
         layer: {seed: seed_value(claim, layer, *pair) for seed, pair in pairs.items()} for layer in claim.measure.layers
     }

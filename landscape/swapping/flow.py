@@ -104,9 +104,12 @@ class _Run:
             except LandscapeError:
                 raise
             except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+                what, why = type(model).__name__, f"{type(error).__name__}: {error}"
+                if callable(example):
+                    raise UsageError(f"{what} fails in a forward pass: {why}") from error
                 raise UsageError(
-                    f"{type(model).__name__} can't be run on the example: {type(error).__name__}: {error}; give a "
-                    "tensor, a tuple of arguments, a mapping of keyword arguments, or a function that calls the model"
+                    f"{what} can't be run on the example: {why}; give a tensor, a tuple of arguments, a mapping of "
+                    "keyword arguments, or a function that calls the model"
                 ) from error
             self.flow.outputs = frozenset(self._outputs(output))
         self.made.clear()

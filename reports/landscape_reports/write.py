@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ def write_report(report: Report, folder: Path, *, pdf: Path | None = None) -> Pa
     """Write ``report.json`` and ``report.pdf`` into a folder.
 
     Each file appears whole or not at all (written beside, then renamed). The verdicts are written first, so
-    that they are there even when the PDF can't be made.
+    that they are there even when the PDF can't be made. A folder that can't be written gives a PDF in another place.
 
     Args:
         report: what to print.
@@ -42,7 +43,8 @@ def write_report(report: Report, folder: Path, *, pdf: Path | None = None) -> Pa
     """
     target = pdf if pdf is not None else folder / "report.pdf"
     verdicts = json.dumps(report_data(report), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
-    _write(folder / "report.json", verdicts.encode("ascii"))
+    with suppress(StoreError) if pdf is not None else nullcontext():
+        _write(folder / "report.json", verdicts.encode("ascii"))
     _write(target, pdf_bytes(report))
     return target
 
@@ -100,7 +102,8 @@ def _write(path: Path, content: bytes) -> None:
         temporary = None
     except OSError as error:
         raise StoreError(
-            f"can't write {path}: {error.strerror or error}; choose another place for it with -o"
+            f"can't write {path}: {error.strerror or error}; make room or make its folder writable, or choose another "
+            "place for the PDF: landscape report DIR -o FILE.pdf"
         ) from error
     finally:
         if temporary is not None and os.path.exists(temporary):

@@ -136,7 +136,7 @@ def test_what_was_not_decided_says_why_and_what_to_try() -> None:
     )
     assert "more steps (--steps) or another rate (--lr)" in answer
     late = PAIRS.recorded(experiment, flat)
-    assert late == "At learning rate 0.1, the network with no normalization, batch and layer never began to learn."
+    assert late == "At learning rate 0.1, the networks with no normalization, batch and layer never began to learn."
 
 
 def test_an_arm_that_learns_late_is_named_with_its_step() -> None:

@@ -50,6 +50,8 @@ def takes_norm(norm, input_shape, output_size):
 def ignores_norm(norm):
     return Net()
 
+NET = Net()
+
 def broken():
     raise RuntimeError("no weights today")
 
@@ -84,6 +86,12 @@ def of_dict(model, batch):
 
 def vector(model, batch):
     return F.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+def breaks(model, batch):
+    return {"loss": model(batch[0]).mean()}["los"]
+
+def lost(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1]) * float("nan")
 """
 
 
@@ -300,6 +308,15 @@ def test_a_regression_claims_nothing_of_accuracy(mine: Path, tmp_path: Path) -> 
         (["models:build", "--data", "landscape.py:load", "--optimizer", "sdg"], 2, "did you mean 'sgd'"),
         (["models:build", "--data", "landscape.py:load", "--probe", "curvatur"], 2, "did you mean 'curvature'"),
         (["models:build"], 2, "Missing option '--data'"),
+        (["models:build", "--data", "models:build"], 1, "model and data seem to be exchanged"),
+        (
+            ["models:NET", "--data", "landscape.py:load"],
+            2,
+            "is a network, a Net; each run trains a new one",
+        ),
+        (["models:build", "--data", "landscape.py:load", "--loss", "cli:breaks"], 2, "with loss 'cli:breaks' can't"),
+        (["models:build", "--data", "landscape.py:load", "--loss", "cli:lost"], 2, "'cli:lost' is nan before the fi"),
+        (["models:tor", "--data", "landscape.py:load"], 2, "models has no 'tor'; known: Dict, NET, Net, WIDTH, broken"),
     ],
 )
 def test_what_is_wrong_is_said_once(mine: Path, command: Call, words: list[str], code: int, message: str) -> None:

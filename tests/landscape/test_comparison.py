@@ -17,6 +17,7 @@ import landscape
 from landscape import DataError, UsageError
 from landscape.data import make_dataset
 from landscape.experiment import ProbeSpec, Spec
+from landscape.reporting import title
 
 A, B = (torch.randn(96, n, generator=torch.Generator().manual_seed(n)) for n in (4, 3))
 Y = (A[:, 0] + B[:, 0] > 0).long() + (A[:, 1] > 0).long()
@@ -299,3 +300,59 @@ def test_token_labels_are_no_classes_and_sequences_may_be_padded_to_another_leng
     done = compared(Words, (tokens(48, 6), tokens(32, 7)), norms=["layer"])
     assert not done.failed
     assert not {"chance_loss", "test_accuracy"} & set(done.frame()["quantity"])
+
+
+def test_what_python_gives_goes_by_its_own_name_in_the_title_and_the_result_says_where_it_is() -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(7, 4), nn.Linear(4, 3))
+
+    def load() -> Any:
+        return splits(joined)
+
+    given = compared(network, load, norms=["batch"], steps=1)
+    assert title(given.folder.experiment) == "network on load"
+    assert str(given.folder.path) in repr(given)
+    assert "2 runs done, 0 failed" in repr(given)
+    nameless = compared(lambda: network(), splits(joined), norms=["batch"], steps=1)
+    assert title(nameless.folder.experiment) == "given model on given data"
+
+
+def test_functions_of_one_name_are_told_apart_by_what_they_are_for() -> None:
+    def one(which: str) -> Any:
+        def mine() -> Any:
+            return nn.Sequential(nn.Linear(7, 4), nn.Linear(4, 3)) if which == "model" else splits(joined)
+
+        return mine
+
+    assert not compared(one("model"), one("data"), norms=["batch"], steps=1).failed
+
+
+def test_two_samples_without_a_label_are_no_reason_to_refuse() -> None:
+    def first_unlabelled(s: slice) -> Any:
+        x, y = joined(s)
+        y = y.clone()
+        y[:2] = -100
+        return {"x": x, "labels": y}
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.Linear(7, 4), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor, labels: Tensor) -> Any:
+            return {"loss": F.cross_entropy(self.head(self.layer(x)), labels, ignore_index=-100)}
+
+    assert not compared(Own, splits(first_unlabelled), steps=1).failed
+
+
+def test_a_loss_that_breaks_while_training_is_not_told_to_give_an_example() -> None:
+    def breaks_later(model: nn.Module, batch: Any) -> Tensor:
+        if len(batch[1]) > 2:  # not in the look before training
+            raise ValueError("late trouble")
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    (_, why), *_ = compared(
+        lambda: nn.Sequential(nn.Linear(7, 4), nn.Linear(4, 3)), splits(joined), norms=["batch"], loss_fn=breaks_later
+    ).failed
+    assert "late trouble" in why
+    assert "give a tensor" not in why

@@ -155,6 +155,9 @@ def test_not_measured_and_why() -> None:
     assert few.verdict == "not measured"
     assert "2 seeds" in few.equal.reason
     assert math.isnan(few.equal.p_value)
+    for count, words in ((0, "no seeds have every run"), (1, "1 seed has every run")):
+        fewer = decide(CLAIM, experiment(2), pairs(constant(20.0), flat(2.0), seeds=2).query(f"seed < {count}"))
+        assert fewer.equal.reason.startswith(words)
     held_out = dataclasses.replace(CLAIM, measure=dataclasses.replace(BETA, batch="held-out"))
     found = decide(held_out, experiment(), pairs(constant(20.0), flat(2.0)))
     assert found.verdict == "not measured"

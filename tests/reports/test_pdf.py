@@ -160,6 +160,12 @@ def test_a_folder_that_cannot_be_written_is_a_store_error(tmp_path: Path) -> Non
         write_report(example(), tmp_path / "file")
 
 
+def test_a_folder_that_cannot_be_written_gives_a_pdf_in_another_place(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    target = write_report(replace(example(), sections=()), tmp_path / "file", pdf=tmp_path / "mine.pdf")
+    assert target.read_bytes().startswith(b"%PDF")
+
+
 def test_a_pdf_that_cannot_be_put_in_place_leaves_nothing_half_written(tmp_path: Path) -> None:
     (tmp_path / "taken.pdf" / "inside").mkdir(parents=True)
     with pytest.raises(StoreError, match=r"taken\.pdf"):
