@@ -19,8 +19,8 @@ from landscape.preserve import refuse_script
 Selection = str | Callable[[str], bool] | None
 Blocks = list[Tensor]
 
-#: Numbers that small blocks are joined into before sums are taken over them; also fits the caches.
-BUNDLE = 1 << 17
+#: Numbers that sums are taken over at a time: enough for a call, few enough for the caches.
+BUNDLE = 1 << 16
 _REFUSED = {
     "FullyShardedDataParallel": "its parameters are shards",
     "FSDPModule": "its parameters are shards",
@@ -136,10 +136,10 @@ def flat(blocks: Sequence[Tensor]) -> Tensor:
 
 
 def bundled(blocks: Sequence[Tensor]) -> Blocks:
-    """The same numbers in fewer blocks: neighbours of up to ``BUNDLE`` numbers together are joined, flat.
+    """The same numbers, flat, in blocks of about ``BUNDLE``: small neighbours joined and, on a CPU, large ones split.
 
-    A network has many small parameters, and each call costs more than the numbers of one. Larger blocks are handed
-    through as they are, without a copy.
+    A network has many small parameters, and each call costs more than the numbers of one; of a large one several sums
+    are taken while a part of it lies in the cache. On a GPU a call costs more than that, so nothing is split there.
     """
     groups: list[list[Tensor]] = []
     size = 0
@@ -150,7 +150,28 @@ def bundled(blocks: Sequence[Tensor]) -> Blocks:
             size = 0
         groups[-1].append(block)
         size += block.numel()
-    return [group[0] if len(group) == 1 else flat(group) for group in groups]
+    parts = [flat(group) if len(group) > 1 else group[0].reshape(-1) for group in groups]
+    return [piece for part in parts for piece in (torch.split(part, BUNDLE) if part.device.type == "cpu" else (part,))]
+
+
+def compared(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """||a||, ||a - b|| and <a, b> over all blocks, in one walk and without synchronising; see ``norm`` and ``dot``.
+
+    Blocks are as ``bundled`` makes them. Not in place: autograd may hand the same tensor out for two parameters.
+    """
+    norms, distances, products = [], [], []
+    for x, y in zip(a, b, strict=True):
+        if x.is_complex():  # two real numbers each
+            x, y = (torch.view_as_real(z.resolve_conj()).reshape(-1) for z in (x, y))
+        x, y = x.to(_wide(x.dtype)), y.to(_wide(y.dtype))
+        norms.append(torch.linalg.vector_norm(x))
+        distances.append(torch.linalg.vector_norm(x - y))
+        products.append(torch.dot(x, y))
+    return (
+        torch.linalg.vector_norm(torch.stack(norms)),
+        torch.linalg.vector_norm(torch.stack(distances)),
+        torch.stack(products).sum(),
+    )
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
@@ -161,16 +182,6 @@ def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 def norm(blocks: Sequence[Tensor]) -> Tensor:
     """||v||_2 over all blocks (in float32 for half precision), on the device, without synchronising."""
     parts = [torch.linalg.vector_norm(block, dtype=_wide(block.dtype)) for block in blocks]
-    total: Tensor = torch.linalg.vector_norm(torch.stack(parts))
-    return total
-
-
-def norm_of_difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """||a - b||_2, one block's difference alive at a time.
-
-    Not in place: autograd may hand the same tensor out for two parameters (a + b, say).
-    """
-    parts = [torch.linalg.vector_norm(x - y, dtype=_wide(x.dtype)) for x, y in zip(a, b, strict=True)]
     total: Tensor = torch.linalg.vector_norm(torch.stack(parts))
     return total
 

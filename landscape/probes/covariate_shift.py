@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from landscape.errors import ProbeError, UsageError, nearest
 from landscape.layers import Layer, is_weight, own_parameters, trace_layers
 from landscape.objective import Batch, LossFunction, Objective
-from landscape.parameters import Blocks, Selection, dot, matches, modules_of, norm, norm_of_difference
+from landscape.parameters import Blocks, Selection, bundled, compared, matches, modules_of, norm
 from landscape.preserve import preserved, unwrapped
 from landscape.probes.base import Measurement, Moment
 from landscape.stepping import next_parameters
@@ -177,18 +177,20 @@ def select_layers(found: Sequence[Layer], names: Sequence[str] | None, parameter
 
 def _row(G: Blocks, moved: Blocks, control: Blocks, step: Blocks) -> dict[str, Tensor]:
     """The numbers of one layer."""
+    G = bundled(G)
     size = norm(G)
-    distance, control_distance = norm_of_difference(moved, G), norm_of_difference(control, G)
+    moved_size, distance, product = compared(bundled(moved), G)
+    control_size, control_distance, control_product = compared(bundled(control), G)
     length = norm(step) if step else torch.zeros_like(size)
     return {
         "distance": distance,
         "relative": distance / size,
-        "cosine": dot(moved, G) / (norm(moved) * size),
+        "cosine": product / (moved_size * size),
         "gradient_norm": size,
         "moved_distance": length,
         "distance_per_move": torch.where(length == 0, torch.zeros_like(distance), distance / length),
         "control_distance": control_distance,
-        "control_cosine": dot(control, G) / (norm(control) * size),
+        "control_cosine": control_product / (control_size * size),
     }
 
 

@@ -22,11 +22,11 @@ from landscape.parameters import (
     Parameters,
     Selection,
     bundled,
+    compared,
     dot,
     filter_normalized,
     filter_norms,
     norm,
-    norm_of_difference,
 )
 from landscape.preserve import Snapshot, preserved
 from landscape.probes.base import Measurement, Moment
@@ -209,10 +209,9 @@ def _sweep(
         loss, h = objective.value_and_gradient(batch, first.at([v], [eta]))
         if scale is not None:
             h = [d * x for d, x in zip(scale, h, strict=True)]
-        h = bundled(h)
-        size = norm(h)
-        distances.append(norm_of_difference(h, few))
-        cosines.append(dot(h, few) / (size * norm0))
+        size, distance_k, product = compared(bundled(h), few)
+        distances.append(distance_k)
+        cosines.append(product / (size * norm0))
         losses.append(loss)
         norms.append(size)
         del h  # else two gradients live through the next pass
