@@ -16,6 +16,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from landscape.errors import LandscapeError, UsageError, nearest
@@ -33,7 +34,7 @@ from landscape.models.vgg import vgg
 from landscape.randomness import seeded
 from landscape.streams import stream_seed
 from landscape.swapping import Change, normalization_plan, normalized
-from landscape.swapping.flow import Example
+from landscape.swapping.flow import Example, call
 
 __all__ = [
     "MODELS",
@@ -83,12 +84,13 @@ def build_model(
         name: one of ``MODELS``, or the user's own ``package:function`` or ``file.py:function``, called with
             those of ``norm``, ``seed``, ``input_shape`` and ``output_size`` that its signature accepts, under
             random states seeded from ``seed`` (on the CPU: build there, training moves the network). Where it takes
-            no ``norm``, what it returns gets the normalization by ``normalized``, "none" included.
+            no ``norm``, what it returns gets the normalization by ``normalized``, "none" included; where that is
+            defined with initial weights ("selu"), they are drawn from ``seed``.
         norm: a normalization's name.
         seed: of the initial weights.
         input_shape: shape of one input, without the batch; None where there is not one input.
         output_size: number of outputs; None where it is not known.
-        example: what the user's network can be called with, for ``normalized``.
+        example: what the user's network can be called with, for ``normalized`` and to give lazy modules their shapes.
         **options: the network's own options.
 
     Raises:
@@ -99,8 +101,8 @@ def build_model(
     >>> [name for name, _ in network.named_children()], [name for name, _ in network.fc1.named_children()]
     (['flatten', 'fc1', 'fc2'], ['linear', 'norm', 'activation'])
     """
-    model, takes_norm = _built(name, _given(norm, seed, input_shape, output_size), options)
-    return model if takes_norm else normalized(model, norm, example=example)
+    model, takes_norm = _built(name, _given(norm, seed, input_shape, output_size), options, example)
+    return model if takes_norm else normalized(model, norm, example=example, initialize=seed)
 
 
 def model_changes(
@@ -127,8 +129,8 @@ def model_changes(
     Raises:
         UsageError: as ``build_model``.
     """
-    model, takes_norm = _built(name, _given(norm, seed, input_shape, output_size), options)
-    return () if takes_norm else normalization_plan(model, norm, example=example)
+    model, takes_norm = _built(name, _given(norm, seed, input_shape, output_size), options, example)
+    return () if takes_norm else normalization_plan(model, norm, example=example, initialize=seed)
 
 
 def _given(norm: str, seed: int, input_shape: Sequence[int] | None, output_size: int | None) -> dict[str, Any]:
@@ -138,7 +140,7 @@ def _given(norm: str, seed: int, input_shape: Sequence[int] | None, output_size:
     return {key: value for key, value in known.items() if value is not None}
 
 
-def _built(name: str, given: dict[str, Any], options: dict[str, Any]) -> tuple[nn.Module, bool]:
+def _built(name: str, given: dict[str, Any], options: dict[str, Any], example: Example) -> tuple[nn.Module, bool]:
     """The network as its function builds it, and whether that was given the normalization."""
     if name in MODELS:
         build = MODELS[name]
@@ -163,9 +165,20 @@ def _built(name: str, given: dict[str, Any], options: dict[str, Any]) -> tuple[n
             raise
         except Exception as error:  # whatever the user's own code raises
             raise UsageError(f"model {name!r} raises {type(error).__name__}: {error}; --debug shows where") from error
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"model {name!r} returned a {type(model).__name__}, not an nn.Module")
+        if not isinstance(model, nn.Module):
+            raise UsageError(f"model {name!r} returned a {type(model).__name__}, not an nn.Module")
+        if example is not None and any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+            _settle(model, example)
     return model, "norm" in arguments
+
+
+def _settle(model: nn.Module, example: Example) -> None:
+    """Give lazy parameters their shapes and values, in one forward pass that moves no running statistics."""
+    flags = [(module, module.training) for module in model.modules()]
+    with torch.no_grad():
+        call(model.eval(), example)
+    for module, flag in flags:
+        module.training = flag
 
 
 def _arguments(name: str, build: Callable[..., Any], given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

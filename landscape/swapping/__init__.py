@@ -22,7 +22,7 @@ import copy
 
 from torch import Tensor, nn
 
-from landscape.errors import UsageError
+from landscape.errors import NormalizationError, UsageError
 from landscape.normalization import normalization
 from landscape.parameters import Selection
 from landscape.preserve import unwrapped
@@ -72,7 +72,7 @@ def normalized(
         refused = [f"{c.name}: {c.why}" if c.name else c.why for c in swap.changes if c.action == "can't"]
         idle = [f"{c.name}: {c.why.partition(';')[0]}" for c in swap.changes if "does not act" in c.why]
         reasons = "; ".join(refused[:4] or idle[:4]) or "it has no linear map before its output layer"
-        raise UsageError(f"{type(model).__name__} can't be normalized by {name!r}: {reasons}")
+        raise NormalizationError(f"{type(model).__name__} can't be normalized by {name!r}: {reasons}")
     return swap.model
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Action = Literal["replace", "remove", "insert", "keep", "can't"]
+Action = Literal["replace", "remove", "insert", "draw", "keep", "can't"]
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Change:
         name: the module's name in the model; "" for the model as a whole.
         before: what is there.
         after: what will be there.
-        action: "replace" a normalization, "remove" it, "insert" one, "keep" what is there, or "can't": the place
-            stays as it is although it was meant.
+        action: "replace" a normalization, "remove" it, "insert" one, "draw" initial weights anew, "keep" what is
+            there, or "can't": the place stays as it is although it was meant.
         why: the reason, in a few plain words.
     """
 
@@ -35,6 +35,7 @@ _PAST: dict[Action, str] = {
     "replace": "replaced",
     "remove": "removed",
     "insert": "inserted",
+    "draw": "with weights drawn anew",
     "keep": "kept",
     "can't": "can't be changed",
 }

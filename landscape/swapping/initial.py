@@ -35,7 +35,7 @@ def initial_changes(model: nn.Module, names: Iterable[str], init: str, seed: int
             yield Change(name, before, before, "can't", reason)
         else:
             _draw(module, init, seed, name)
-            yield Change(name, before, before, "replace", f"its weights are drawn anew as {init!r} has them, biases 0")
+            yield Change(name, before, before, "draw", f"its weights are drawn anew as {init!r} has them, biases 0")
 
 
 def _undrawn(module: nn.Module) -> str:
