@@ -18,6 +18,8 @@ from landscape.experiment import Arm, Experiment, Options, ProbeSpec, Run, Spec,
 from landscape.imports import lent, reference_to
 from landscape.objective import LossFunction
 from landscape.objective import batch_size as count_of
+from landscape.rules import Place
+from landscape.terms import ARGUMENTS, Terms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +52,7 @@ def comparison(
     probes: Sequence[str | ProbeSpec] = (),
     chance_loss: float | None = None,
     fields: Mapping[str, Any] | None = None,
+    terms: Terms = ARGUMENTS,
 ) -> Experiment:
     """The experiment of a comparison: the model without normalization, and with each of ``norms``.
 
@@ -69,6 +72,7 @@ def comparison(
         probes: what is measured beside the probes that claims need.
         chance_loss: the loss of guessing, where the loss is the user's own or the model's.
         fields: further fields of the ``Study``.
+        terms: how errors name all these.
 
     Raises:
         UsageError, DataError: the data can't be loaded, or a value is not what it has to be.
@@ -97,7 +101,12 @@ def comparison(
     )
     name = f"{model} on {data}"
     plain = long_form([dataclasses.asdict(study) | dict(fields or {})])
-    checked = experiment_from({"name": name, "studies": plain}, what="what is asked for").studies[0]
+    asked = {"name": name, "studies": plain}
+
+    def show(place: Place, message: str) -> tuple[int, str]:
+        return 0, f"{terms.of_place(place, asked)}: {message}"
+
+    checked = experiment_from(asked, show, what="what is asked for").studies[0]
     loaded = load_data(data, data_dir=data_dir, seed=checked.seeds[0], **checked.data.options)
     if "batch_size" not in (fields or {}):
         size = min(128, count_of(loaded.train)) if batch_size is None else batch_size
@@ -199,8 +208,9 @@ def compare(
 ) -> Compared:
     """Train one's own model without normalization and with each of ``norms``, and measure the landscape of each.
 
-    Arms of one seed have the same weights, batches and probe batches. A model whose function takes ``norm`` builds
-    the normalization itself; any other is given it by ``normalized``. ``landscape compare`` is the same thing.
+    Arms of one seed have the same weights ("selu" the initial ones that it is defined with), batches and probe
+    batches. A model whose function takes ``norm`` builds the normalization itself; any other is given it by
+    ``normalized``. ``landscape compare`` is the same thing.
 
     Args:
         build_model: a function that returns an ``nn.Module``, called with those of ``norm``, ``seed``,
@@ -290,7 +300,7 @@ def _carried_out(
     from landscape.swapping.change import summary
 
     place = Path(data_dir) if data_dir is not None else None
-    (planned,) = plan(experiment, device=device, data_dir=place)
+    (planned,) = plan(experiment, device=device, data_dir=place, terms=ARGUMENTS)
     name = planned.study.name
     manifest = describe(device=device, threads=1, data={name: planned.checksum}, networks={name: planned.network})
     manifest |= {"analysis": "pairs", "changes": {arm: summary(made) for arm, made in planned.changes.items()}}

@@ -19,6 +19,10 @@ class UsageError(LandscapeError, ValueError):
     exit_code = 2
 
 
+class NormalizationError(UsageError):
+    """A normalization that can't act on this model, or on a batch of this size."""
+
+
 class DataError(LandscapeError):
     """A data file is missing, damaged or not the file it is said to be."""
 

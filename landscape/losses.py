@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from landscape.calling import call, loss_in, scores_in, takes_target, target_of
 from landscape.data import Dataset
 from landscape.data.base import is_pair
-from landscape.errors import UsageError
+from landscape.errors import NormalizationError, UsageError
 from landscape.hooks import hooked
 from landscape.imports import load_object
 from landscape.objective import Batch, tensors_of
@@ -140,16 +140,25 @@ class Loss:
         """The loss of a batch, where ``where`` begins the message of what does not fit.
 
         Raises:
-            UsageError: the model can't take the batch, or the loss is no scalar.
+            NormalizationError: a normalization in it needs a larger batch.
+        UsageError: the model can't take the batch, or the loss is no scalar.
         """
         try:
             loss: Any = self(model, batch)
+        except NormalizationError:
+            raise
         except _BROKEN as error:
+            if "Expected more than 1 value per channel when training" in str(error):  # torch's, in its own layers
+                raise NormalizationError(
+                    f"a batch normalization layer takes statistics over the batch: {error}"
+                ) from error
             hint = "; where outputs are no plain scores, give a loss(model, batch) of your own"
             if self.name:
                 where, hint = f"{where} with loss {self.name!r}", "; --debug shows where"
             if "dtype" in str(error):
                 hint = "; data are float32: build the model in float32, or cast in a loss(model, batch) of your own"
+            if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+                hint = "; it has weights on the meta device, where they have no values: load them"
             what = f"{described(batch)} of {self.data.name}"
             raise UsageError(f"{where} can't take {what}: {type(error).__name__}: {error}{hint}") from error
         whose = f"loss {self.name!r}" if self.name else f"{where}: the model's own loss"

@@ -15,14 +15,17 @@ from torch import nn
 
 from landscape.cost import cost_in_passes, count_layers
 from landscape.data import Dataset, load_data
-from landscape.errors import UsageError
+from landscape.errors import NormalizationError, ProbeError, UsageError
 from landscape.experiment import Arm, Experiment, Run, Study
 from landscape.feed import Feed
 from landscape.imports import is_reference
 from landscape.losses import Loss
 from landscape.models import build_model, model_changes
-from landscape.objective import Batch, tensors_of
+from landscape.objective import Batch, Objective, batch_size, tensors_of
+from landscape.parameters import Parameters
+from landscape.preserve import preserved
 from landscape.swapping import Change
+from landscape.terms import FILE, Terms
 from landscape.training import build_optimizer
 
 #: Seconds that timing takes before a run, over all studies and arms.
@@ -81,6 +84,7 @@ def plan(
     device: str = "cpu",
     timed: bool = False,
     budget: float | None = None,
+    terms: Terms | None = None,
 ) -> tuple[StudyPlan, ...]:
     """Load each study's data, build each arm's network, optimizer and first batch, and count passes.
 
@@ -90,11 +94,13 @@ def plan(
         device: where passes are timed.
         timed: time a few real passes of each arm.
         budget: seconds that timing may take over all arms, TIMING_SECONDS if None; each has three passes at least.
+        terms: how errors name what was asked for; as a file does if None.
 
     Raises:
         UsageError, DataError: what a run would fail with: an unknown option, missing data, a batch larger than
             the data, a model that can't take it.
     """
+    terms = terms or FILE
     loaded: dict[str, Dataset] = {}
     each = (TIMING_SECONDS if budget is None else budget) / sum(len(study.arms) for study in experiment.studies)
     plans = []
@@ -110,16 +116,15 @@ def plan(
         values: list[float] = []
         network = ""
         for arm in study.arms:
-            options = _options(study, arm, data, loss)
-            model = build_model(study.model.name, **options)
+            options = _options(study, arm, data, loss, terms)
+            model = _built(study, arm, options, terms)
             if changed := model_changes(study.model.name, **options) if is_reference(study.model.name) else ():
                 changes[arm.label] = changed
             if is_reference(study.model.name) and arm.norm == "none":
                 network = _checksum(model)
-            where = f"study {study.name!r}, arm {arm.label!r}: model {study.model.name!r}"
-            value = float(loss.checked(model, data.first(min(2, feed.size)), where).detach())
+            value = _first_loss(study, arm, model, loss, data.first(min(2, feed.size)), terms)
             values.append(value)
-            _refuse_twin(study, arm, networks.setdefault((repr(model), value), arm))
+            _refuse_twin(study, arm, networks.setdefault((repr(model), value), arm), terms)
             run = Run(study, arm, (arm.learning_rates or study.learning_rates)[0], study.seeds[0])
             build_optimizer(study.optimizer, model, run.learning_rate)
             full = feed.per_epoch if study.full_batches is None else min(study.full_batches, feed.per_epoch)
@@ -127,7 +132,7 @@ def plan(
             if timed:
                 seconds[arm.label] = _seconds_per_pass(model, loss, feed, each)
         if not any(map(math.isfinite, values)):
-            _refuse_no_loss(study, loss, model, data.first(feed.size))
+            _refuse_no_loss(study, loss, model, data.first(feed.size), terms)
         plans.append(StudyPlan(study, data.checksum, data.note, passes, seconds, changes, network))
     return tuple(plans)
 
@@ -139,31 +144,71 @@ def _checksum(model: nn.Module) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _options(study: Study, arm: Arm, data: Dataset, loss: Loss) -> dict[str, Any]:
-    batch, where = data.first(2), f"study {study.name!r}: model {study.model.name!r}"
+def _built(study: Study, arm: Arm, options: dict[str, Any], terms: Terms) -> nn.Module:
+    """An arm's network."""
+    try:
+        return build_model(study.model.name, **options)
+    except NormalizationError as error:
+        asked = terms.norm.format(norm=arm.norm)
+        raise UsageError(
+            f"{_where(study, arm, terms)}: {error}. Leave {asked} out, choose another, or let the model's function "
+            "take norm= and build it"
+        ) from error
+
+
+def _where(study: Study, arm: Arm, terms: Terms) -> str:
+    return f"{terms.of_arm(study.name, arm.label, arm.norm)}: model {study.model.name!r}"
+
+
+def _first_loss(study: Study, arm: Arm, model: nn.Module, loss: Loss, batch: Batch, terms: Terms) -> float:
+    """The loss of the first examples, and a look at its gradient: what probes would refuse is refused now."""
+    where = _where(study, arm, terms)
+    try:
+        if any(p.requires_grad for p in model.parameters()):
+            Parameters(model)
+        value = float(loss.checked(model, batch, where).detach())
+        with preserved(model) as snapshot:
+            Objective(model, loss, snapshot).value_and_gradient(batch)
+    except NormalizationError as error:
+        count = batch_size(batch)
+        if count > 1:
+            raise UsageError(f"{where}: {error}") from error
+        layer, size = str(error).partition(" takes")[0], terms.batch_size.format(size=count)
+        raise UsageError(
+            f"{where} can't train with {size}: {layer} gets one value per unit, and the variance of one value is 0. "
+            f"Give {terms.batch_size.format(size=2)} or more (and as many training examples), or a normalization "
+            f"within a sample ({terms.norm.format(norm='layer')})"
+        ) from error
+    except ProbeError as error:
+        raise UsageError(f"{where}: {error}") from error
+    return value
+
+
+def _options(study: Study, arm: Arm, data: Dataset, loss: Loss, terms: Terms) -> dict[str, Any]:
+    batch, where = data.first(2), f"{terms.study.format(study=study.name)}model {study.model.name!r}"
     given = {"norm": arm.norm, "seed": study.seeds[0], "input_shape": data.input_shape, "output_size": data.output_size}
     example = {"example": lambda model: loss.checked(model, batch, where)}
     return given | example | study.model.options | arm.options
 
 
-def _refuse_twin(study: Study, arm: Arm, twin: Arm) -> None:
+def _refuse_twin(study: Study, arm: Arm, twin: Arm, terms: Terms) -> None:
     """Refuse two normalizations that make one network: a function of the user's that takes ``norm`` and ignores it."""
     if arm.norm != twin.norm and is_reference(study.model.name):
         raise UsageError(
-            f"study {study.name!r}: arms {twin.label!r} and {arm.label!r} are the same network: {study.model.name!r} "
-            "takes norm= and builds the same with both; use it, or leave it out and the network is normalized for you"
+            f"{terms.study.format(study=study.name)}arms {twin.label!r} and {arm.label!r} are the same network: "
+            f"{study.model.name!r} takes norm= and builds the same with both; use it, or leave it out and the network "
+            "is normalized for you"
         )
 
 
-def _refuse_no_loss(study: Study, loss: Loss, model: nn.Module, batch: Batch) -> None:
+def _refuse_no_loss(study: Study, loss: Loss, model: nn.Module, batch: Batch, terms: Terms) -> None:
     """Refuse a study in which no network has a finite loss: two samples may have none, a whole batch must."""
-    with torch.no_grad():
-        value = float(loss(model.cpu(), batch))
+    value = float(loss(model.cpu(), batch).detach())  # with a graph: it may take derivatives of its own
     if not math.isfinite(value):
         whose = f"loss {study.loss!r}" if study.loss else f"the loss of {study.model.name!r}"
         raise UsageError(
-            f"study {study.name!r}: {whose} is {value} before the first step, with every normalization: there is "
-            f"nothing to train. Look at it and at the data of {study.data.name!r}: a batch without a label, the "
+            f"{terms.study.format(study=study.name)}{whose} is {value} before the first step, with every "
+            f"normalization: there is nothing to train. Look at it and at the data of {study.data.name!r}: a batch without a label, the "
             "logarithm of 0, a division by 0"
         )
 

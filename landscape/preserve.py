@@ -298,5 +298,6 @@ def set_statistics(model: nn.Module, statistics: str) -> None:
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The eager module inside a ``torch.compile``'d one: compiled graphs have no double backward."""
-    inner = model._modules.get("_orig_mod")  # not getattr: a wrapper may hand on what it has not to a compiled part
+    # Not getattr: a wrapper may hand on what it has not to a compiled part inside.
+    inner = dict(model.named_children()).get("_orig_mod")
     return model if inner is None else unwrapped(inner)

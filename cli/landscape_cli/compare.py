@@ -52,6 +52,7 @@ def _compare(model: str, again: str, options: dict[str, Any]) -> int:
     from landscape.comparison import comparison
     from landscape.errors import UsageError
     from landscape.experiment import Spec
+    from landscape.terms import OPTIONS
     from landscape_cli.overrides import option_values, override
 
     if options["seeds"] is not None and options["seeds"] < 1:
@@ -69,10 +70,11 @@ def _compare(model: str, again: str, options: dict[str, Any]) -> int:
         data_dir=options["data_dir"],
         probes=options["probes"],
         chance_loss=options["chance_loss"],
+        terms=OPTIONS,
         **{key: value for key, value in given.items() if value is not None and value != ()},
     )
     place = Path("runs") / f"compare-{_short(model)}"
-    source = Source(shipped("pairs"), experiment, "pairs", "", place)
+    source = Source(shipped("pairs"), experiment, "pairs", "", place, OPTIONS)
     return carry_out(source, override(experiment, sets=options["sets"]), again, options)
 
 

@@ -55,7 +55,7 @@ def carry_out(source: Source, experiment: Experiment, again: str, options: dict[
     timed = options["dry_run"] or source.preset in ("standard", "paper") or len(experiment.runs()) >= WORTH_TIMING
     if workers and not options["dry_run"]:
         prepare()
-    plans = plan(experiment, data_dir=options["data_dir"], device=device, timed=timed)
+    plans = plan(experiment, data_dir=options["data_dir"], device=device, timed=timed, terms=source.terms)
     _say_before(experiment, plans, workers, options)
     if options["dry_run"]:
         print_plan(plans, workers, as_json=options["as_json"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from landscape.analysis import Analysis
     from landscape.experiment import Experiment
+    from landscape.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Source:
         name: kept in the manifest, so that ``report`` finds the analysis again.
         preset: the preset used, or "".
         out: the folder if no --out is given.
+        terms: how errors of the plan name what was asked for; as a file does if None.
     """
 
     analysis: Analysis
@@ -28,6 +30,7 @@ class Source:
     name: str
     preset: str
     out: Path
+    terms: Terms | None = None
 
 
 def load_source(name: str, preset: str | None, *, allow_code: bool) -> Source:

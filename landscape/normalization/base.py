@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from landscape.errors import UsageError
+from landscape.errors import NormalizationError, UsageError
 
 TWO_PER_UNIT = "at least 2 values per unit in training: batch size >= 2 (or space beyond 1x1)"
 
@@ -90,15 +90,15 @@ def require_two_values(module: nn.Module, y: Tensor) -> None:
     """Refuse a training batch that has one value per unit, for modules with statistics per unit.
 
     Raises:
-        UsageError: ``module`` is in training mode and ``y`` (N, units, ...) has one value per unit.
+        NormalizationError: ``module`` is in training mode and ``y`` (N, units, ...) has one value per unit.
     """
     if module.training and y.numel() <= y.shape[1]:
         raise one_value(module, y)
 
 
-def one_value(module: nn.Module, y: Tensor, where: str = "") -> UsageError:
+def one_value(module: nn.Module, y: Tensor, where: str = "") -> NormalizationError:
     """The error for statistics of one value: what, why, and what to do instead."""
-    return UsageError(
+    return NormalizationError(
         f"{type(module).__name__} takes statistics over the batch and got one value per unit in training{where}, "
         f"shape {tuple(y.shape)}: the variance of one value is 0, and its deviation from the mean too. Use a batch of "
         "2 or more (a loader's last one may be smaller: drop_last=True), or a normalization within a sample ('layer', "

@@ -307,6 +307,22 @@ def test_a_regression_claims_nothing_of_accuracy(mine: Path, tmp_path: Path) -> 
         (["models:build", "--data", "landscape.py:load", "--data-option", "samples=?"], 2, "'?' is no TOML value"),
         (["models:build", "--data", "landscape.py:load", "--optimizer", "sdg"], 2, "did you mean 'sgd'"),
         (["models:build", "--data", "landscape.py:load", "--probe", "curvatur"], 2, "did you mean 'curvature'"),
+        (["models:build", "--data", "landscape.py:load", "--norm", "bacth"], 2, "\n  --norm bacth: there is no normal"),
+        (["models:build", "--data", "landscape.py:load", "--lr", "-1"], 2, "\n  --lr -1.0: a learning rate"),
+        (["models:build", "--data", "landscape.py:load", "--steps", "0"], 2, "\n  --steps: must be 1 or more"),
+        (
+            ["models:build", "--data", "landscape.py:load", "--batch-size", "1"],
+            2,
+            "--norm batch: model 'models:build' can't train with --batch-size 1: BatchNorm1d gets one value per unit, "
+            "and the variance of one value is 0. Give --batch-size 2 or more (and as many training examples), or a "
+            "normalization within a sample (--norm layer)",
+        ),
+        (
+            ["models:build", "--data", "landscape.py:load", "--norm", "instance"],
+            2,
+            "--norm instance: model 'models:build': Net can't be normalized by 'instance': first: instance does",
+        ),
+        (["models:build", "--data", "landscape.py:load", "--norm", "instance"], 2, "Leave --norm instance out, choose"),
         (["models:build"], 2, "Missing option '--data'"),
         (["models:build", "--data", "models:build"], 1, "model and data seem to be exchanged"),
         (

@@ -11,12 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
 import landscape
 from landscape import DataError, UsageError
 from landscape.data import make_dataset
 from landscape.experiment import ProbeSpec, Spec
+from landscape.imports import lent
+from landscape.models import build_model, model_changes
 from landscape.reporting import title
 
 A, B = (torch.randn(96, n, generator=torch.Generator().manual_seed(n)) for n in (4, 3))
@@ -356,3 +359,125 @@ def test_a_loss_that_breaks_while_training_is_not_told_to_give_an_example() -> N
     ).failed
     assert "late trouble" in why
     assert "give a tensor" not in why
+
+
+def plain_net() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def lazy_net() -> nn.Module:
+    return nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(3))
+
+
+def lazy_with(norm: str) -> nn.Module:
+    normalization = nn.LazyBatchNorm1d() if norm == "batch" else nn.Identity()
+    return nn.Sequential(nn.LazyLinear(8), normalization, nn.ReLU(), nn.LazyLinear(3))
+
+
+def test_an_arm_of_selu_has_its_initial_weights_and_all_others_those_of_the_plain_network() -> None:
+    given: dict[str, Any] = {"input_shape": (4,), "output_size": 3, "seed": 5}
+    with lent("given:selu", plain_net) as name:
+        plain, batch, selu, again = (build_model(name, norm=n, **given) for n in ("none", "batch", "selu", "selu"))
+        plan = {c.name: c for c in model_changes(name, norm="selu", **given)}
+        other = build_model(name, norm="selu", **given | {"seed": 6})
+        wide = build_model(name, norm="selu", **given | {"input_shape": (4,)})
+    assert all(torch.equal(batch.state_dict()[key], value) for key, value in plain.state_dict().items())
+    assert {(c.name, c.action) for c in plan.values()} >= {("0", "draw"), ("2", "draw"), ("1", "replace")}
+    for layer in (0, 2):
+        weight = selu.get_parameter(f"{layer}.weight")
+        assert not torch.equal(weight, plain.get_parameter(f"{layer}.weight"))
+        assert not selu.get_parameter(f"{layer}.bias").any()
+        assert torch.equal(weight, again.get_parameter(f"{layer}.weight"))
+        assert torch.equal(weight, wide.get_parameter(f"{layer}.weight"))
+        assert not torch.equal(weight, other.get_parameter(f"{layer}.weight"))
+
+
+def test_the_weights_of_selu_have_the_variance_of_one_over_their_inputs() -> None:
+    with lent("given:broad", lambda: nn.Sequential(nn.Linear(100, 400), nn.ReLU(), nn.Linear(400, 3))) as name:
+        net = build_model(name, norm="selu", input_shape=(100,), output_size=3)
+    weight = net.get_parameter("0.weight")
+    error = (2 / weight.numel()) ** 0.5  # of a variance, relative
+    assert float(100 * weight.var()) == pytest.approx(1.0, abs=4 * error)
+
+
+def test_a_network_whose_nonlinearity_can_not_be_seen_is_not_called_selu_for_its_weights_alone() -> None:
+    with pytest.raises(UsageError, match="can't be normalized by 'selu'"):
+        compared(Joined, splits(lambda s: (torch.cat([A[s], B[s]], 1), Y[s])), norms=["selu"])
+
+
+def test_selu_is_compared_with_its_own_weights_and_the_manifest_says_so() -> None:
+    done = compared(plain_net, splits(lambda s: (A[s], Y[s])), norms=["selu", "layer"])
+    assert not done.failed
+    assert "2 with weights drawn anew (0, 2)" in done.folder.manifest["changes"]["selu"]
+    with lent("given:first", plain_net) as name:
+        net = build_model(name, norm="selu", input_shape=(4,), output_size=3, seed=0)
+    expected = F.cross_entropy(net.eval()(A[:32]), Y[:32]).item()
+    first = done.frame().query("arm == 'selu' and step == 0 and quantity == 'test_loss'")["value"]
+    assert first.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("build", [lazy_net, lazy_with])
+def test_lazy_modules_get_their_shapes_from_the_data_and_equal_weights_in_every_arm(build: Any) -> None:
+    done = compared(build, splits(lambda s: (A[s], Y[s])), norms=["batch"])
+    assert not done.failed
+    example = lambda model: model(A[:2])  # noqa: E731
+    with lent("given:lazy", build) as name:
+        none, batch = (
+            build_model(name, norm=norm, input_shape=(4,), output_size=3, example=example) for norm in ("none", "batch")
+        )
+    ends = [[p for p in net.parameters() if p.ndim > 1] for net in (none, batch)]
+    assert [tuple(p.shape) for p in ends[0]] == [(8, 4), (3, 8)]
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+    assert all(module.training for module in batch.modules())
+    running = {key: value for key, value in batch.state_dict().items() if "running" in key}
+    assert {float(value.sum()) for value in running.values()} == {0.0, 8.0}  # the pass moved none
+
+
+class Sparse(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.hidden, self.head = nn.Embedding(9, 4, sparse=True), nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.hidden(self.words((x[:, :2] > 0).long()).mean(1))))
+
+
+class Reentrant(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.head = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        block = lambda h: torch.relu(self.hidden(h))  # noqa: E731
+        return self.head(checkpoint(block, x.clone().requires_grad_(), use_reentrant=True))
+
+
+def bare(norm: str) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8) if norm == "batch" else nn.Identity(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (lambda: nn.DataParallel(plain_net()), {}, "^without normalization: model .*: DataParallel is not supported"),
+        (Sparse, {}, r"^without normalization: model .*: sparse gradients are not supported.*sparse=False"),
+        (Reentrant, {}, r"^without normalization: model .*pass use_reentrant=False"),
+        (lambda: plain_net().to("meta"), {}, "on the meta device, where they have no values: load them"),
+        (lambda: nn.Linear(4, 3), {}, r"^norms='weight': model .*Leave 'weight' of norms out, choose another, or let"),
+        (bare, {"norms": ["batch"], "batch_size": 1}, r"^norms='batch': .*can't train with batch_size=1: a batch norm"),
+        (plain_net, {"norms": ["batch"], "batch_size": 1}, r"BatchNorm1d gets one value.*Give batch_size=2 or more"),
+        (plain_net, {"norms": ["bacth"]}, "\n  norms='bacth': there is no normalization 'bacth'; did you mean 'batch'"),
+        (plain_net, {"lr": [0.1, -1.0]}, "\n  lr=-1.0: a learning rate"),
+        (plain_net, {"seeds": [0, 0]}, "\n  seeds=0: seed 0 is there twice"),
+        (plain_net, {"steps": 0}, "\n  steps: must be 1 or more"),
+        (plain_net, {"fields": {"evaluate_every": 0}}, r"\n  fields\['evaluate_every'\]: must be 1 or more"),
+        (plain_net, {"model_options": {"norm": "batch"}}, r"\n  model_options\['norm'\]: the arms say which"),
+        (plain_net, {"probes": ["curvatur"]}, "\n  probes='curvatur': there is no probe"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*use_reentrant")
+def test_what_can_not_be_trained_or_probed_is_said_before_training_in_the_words_of_the_call(
+    model: Any, options: Any, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        compared(model, splits(lambda s: (A[s], Y[s])), **options)
