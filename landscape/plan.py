@@ -208,8 +208,8 @@ def _refuse_no_loss(study: Study, loss: Loss, model: nn.Module, batch: Batch, te
         whose = f"loss {study.loss!r}" if study.loss else f"the loss of {study.model.name!r}"
         raise UsageError(
             f"{terms.study.format(study=study.name)}{whose} is {value} before the first step, with every "
-            f"normalization: there is nothing to train. Look at it and at the data of {study.data.name!r}: a batch without a label, the "
-            "logarithm of 0, a division by 0"
+            f"normalization: there is nothing to train. Look at it and at the data of {study.data.name!r}: a batch "
+            "without a label, the logarithm of 0, a division by 0"
         )
 
 
