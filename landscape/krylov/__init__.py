@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from landscape.krylov.basis import Product, matrix_product
 from landscape.krylov.density import Quadrature, quadrature
-from landscape.krylov.eigen import Eigenpairs, eigenpairs
+from landscape.krylov.eigen import eigenpairs
+from landscape.krylov.recompute import recomputed
+from landscape.krylov.ritz import Eigenpairs
 from landscape.krylov.trace import TraceEstimate, trace
 
 __all__ = [
@@ -19,5 +21,6 @@ __all__ = [
     "eigenpairs",
     "matrix_product",
     "quadrature",
+    "recomputed",
     "trace",
 ]

@@ -40,6 +40,12 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([torch.dot(x.double(), y.double()) for x, y in pairs]).sum()
 
 
+def tiny(dtype: torch.dtype) -> float:
+    """Numbers below this have lost digits to underflow."""
+    finfo = torch.finfo(dtype)
+    return float(finfo.tiny / finfo.eps)
+
+
 def random_direction(n: int, generator: torch.Generator, like: Tensor) -> Tensor:
     """A vector of norm one, uniform on the sphere; drawn on the CPU, the same on every device."""
     v = torch.randn(n, generator=generator, dtype=like.dtype).to(like.device)
@@ -61,8 +67,7 @@ class Basis:
     @property
     def tiny(self) -> float:
         """Numbers below this have lost digits to underflow."""
-        finfo = torch.finfo(self.rows.dtype)
-        return float(finfo.tiny / finfo.eps)
+        return tiny(self.rows.dtype)
 
     @property
     def eps(self) -> float:

@@ -9,43 +9,19 @@ start has a share of its eigenvector, and the polynomials of Lanczos bound the s
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from landscape.errors import UsageError, nearest
-from landscape.krylov.basis import ROUNDING_UNITS, Basis, Product
+from landscape.errors import UsageError
+from landscape.krylov.basis import Basis, Product
+from landscape.krylov.ritz import Eigenpairs, check, diverged, errors, keys, summed, targets, wanted_first
 from landscape.krylov.subspace import Chain, Subspace
 from landscape.streams import stream
 
-WHICH = ("largest", "smallest", "magnitude")
 #: Products that the search for missed eigenvalues may take.
 SEARCH = 24
 #: n times the squared overlap of a random direction with a given one lies below 1 / this in one case of a hundred.
 OVERLAP = 6400.0
-
-
-@dataclass(frozen=True)
-class Eigenpairs:
-    """What ``eigenpairs`` found, best first.
-
-    Attributes:
-        values: (k,), float64 on the CPU.
-        vectors: rows of norm one. (k, n)
-        residuals: ||A v - value v||, from the recurrence. (k,)
-        products: products with A.
-        converged: every value's error bound lies below its tolerance.
-        verified: and a fresh start found nothing missed (99 % sure).
-    """
-
-    values: Tensor
-    vectors: Tensor
-    residuals: Tensor
-    products: int
-    converged: bool
-    verified: bool
 
 
 def default_capacity(n: int, k: int) -> int:
@@ -99,9 +75,13 @@ def eigenpairs(
     """
     capacity = default_capacity(n, k) if capacity is None else min(capacity, n)
     max_products = 100 * (k + 1) if max_products is None else max_products
-    _check(n, k, tol, which, start, capacity, max_products)
+    check(n, k, tol, which, start, max_products, k)
+    if capacity < smallest_capacity(n, k):
+        raise UsageError(
+            f"a basis of {capacity} vectors can't hold a solve for k={k}: {smallest_capacity(n, k)} at least"
+        )
     space = Subspace(product, Basis(n, capacity, dtype, torch.device(device)), stream(seed, "krylov/start"))
-    given = _summed(start, space)
+    given = summed(start, n, space.basis.rows)
     space.start(given)
     solver = _Solver(space, k, tol, which, max_products)
     search = given is None if verify is None else verify
@@ -127,7 +107,7 @@ class _Solver:
         while space.finite:
             if space.size >= self.k:
                 theta, _, residuals = self._sorted()
-                if bool((self._errors(theta, residuals)[: self.k] <= self._targets(theta)).all()):
+                if bool((errors(theta, residuals)[: self.k] <= self._targets(theta)).all()):
                     return True
             if space.size == space.n:
                 return True
@@ -165,37 +145,23 @@ class _Solver:
 
     def result(self, converged: bool, verified: bool) -> Eigenpairs:
         space, k = self.space, self.k
-        if not space.finite:  # a network that diverged: ranks as infinitely curved
-            worst = torch.full((k,), -math.inf if self.which == "smallest" else math.inf, dtype=torch.float64)
-            vectors = space.basis.rows.new_full((k, space.n), math.nan)
-            return Eigenpairs(worst, vectors, torch.full_like(worst, math.inf), space.products, False, False)
+        if not space.finite:
+            return diverged(self.which, k, space.basis.rows.new_empty(k, space.n), space.products)
         theta, W, residuals = self._sorted()
         space.chains.clear()  # their vectors make room for the result
         vectors = space.basis.combine(W[:, :k])
         return Eigenpairs(theta[:k], vectors, residuals[:k], space.products, converged, verified)
 
     def _key(self, theta: Tensor) -> list[float]:
-        """What is largest for the wanted ones."""
-        values: list[float] = {"largest": theta, "smallest": -theta, "magnitude": theta.abs()}[self.which].tolist()
-        return values
+        return list(keys(theta, self.which).tolist())
 
     def _sorted(self) -> tuple[Tensor, Tensor, Tensor]:
         theta, W, residuals = self.space.ritz()
-        order = torch.tensor(self._key(theta), dtype=torch.float64).argsort(descending=True, stable=True)
+        order = wanted_first(theta, self.which)
         return theta[order], W[:, order], residuals[order]
 
     def _targets(self, theta: Tensor) -> Tensor:
-        basis = self.space.basis
-        floor = (ROUNDING_UNITS * basis.eps * theta.abs().max()).clamp_min(basis.tiny)
-        return torch.maximum(self.tol * theta[: self.k].abs(), floor)
-
-    @staticmethod
-    def _errors(theta: Tensor, residuals: Tensor) -> Tensor:
-        gaps = (theta[:, None] - theta[None, :]).abs() - residuals[None, :]
-        gaps.fill_diagonal_(math.inf)
-        gap = gaps.min(dim=1).values
-        alone = torch.isinf(gap)  # a lone Ritz value has no gap that anybody knows
-        return torch.where((gap > residuals) & ~alone, residuals.square() / gap, residuals)
+        return targets(theta, self.k, self.tol, self.space.basis.rows.dtype)
 
     def _next_chain(self) -> Chain:
         """The chain that the wanted residuals owe most to; a fresh one where none is left."""
@@ -234,28 +200,3 @@ def _hidden_share(T: Tensor, beta: float, edge: float) -> float:
         before, p, last = p, ((edge - alpha) * p - last * before) / b, b
         total += p * p
     return 1.0 / total
-
-
-def _summed(start: Tensor | None, space: Subspace) -> Tensor | None:
-    if start is None:
-        return None
-    vector = start.reshape(-1, space.n).to(space.basis.rows).sum(dim=0)
-    size = float(torch.linalg.vector_norm(vector))
-    return vector / size if math.isfinite(size) and size > 0 else None
-
-
-def _check(n: int, k: int, tol: float, which: str, start: Tensor | None, capacity: int, max_products: int) -> None:
-    if which not in WHICH:
-        raise UsageError(f"which={which!r} is not known: {nearest(which, list(WHICH))}")
-    if not 1 <= k <= n:
-        raise UsageError(f"k={k} eigenpairs of an operator on {n} numbers: k must be 1 to {n}")
-    if not 0.0 < tol < 1.0:
-        raise UsageError(f"tol={tol} is a relative error: it must lie between 0 and 1")
-    if max_products < k:
-        raise UsageError(f"max_products={max_products}: {k} eigenpairs need at least as many products")
-    if start is not None and (start.numel() == 0 or start.numel() % n or start.shape[-1] != n):
-        raise UsageError(f"start must be ({n},) or (p, {n}) numbers, not {tuple(start.shape)}")
-    if capacity < smallest_capacity(n, k):
-        raise UsageError(
-            f"a basis of {capacity} vectors can't hold a solve for k={k}: {smallest_capacity(n, k)} at least"
-        )

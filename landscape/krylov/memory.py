@@ -1,4 +1,4 @@
-"""Memory stated before it is spent: what a basis takes, where it fits, and a clear error where it does not."""
+"""Memory stated before it is spent: what a solve takes, where it fits, and a clear error where it does not."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from pathlib import Path
 import torch
 
 from landscape.errors import ProbeError
+from landscape.krylov.eigen import default_capacity, smallest_capacity
 
 #: Of what is free, this much is taken at most unless a limit is given.
 SHARE = 0.5
+#: Vectors beside the basis while it grows: the pending ones, a product, its blocks. At the end, instead, the result.
+BESIDE = 4
+#: Vectors where there is no basis: two, a product, its blocks. In the second pass, the result as well.
+RECURRENCE = 4
 
 
 def available(device: torch.device) -> float:
@@ -68,3 +73,36 @@ def place(
             "products, or raise memory_limit="
         )
     return places[best], room[best]
+
+
+def most_vectors(n: int, k: int, max_basis: int | None) -> int:
+    """Vectors that a solve for k eigenpairs takes at most.
+
+    >>> most_vectors(1000, 5, None), most_vectors(1000, 5, 9), most_vectors(1000, 5, 0)
+    (73, 14, 9)
+    """
+    if max_basis == 0:
+        return RECURRENCE + k
+    capacity = default_capacity(n, k) if max_basis is None else min(max_basis, n)
+    return capacity + max(BESIDE, k)
+
+
+def room(
+    n: int,
+    k: int,
+    max_basis: int | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    limit: float | None,
+    offload: bool | None,
+) -> tuple[torch.device, int, int]:
+    """Where to solve for k eigenpairs, vectors that the basis may have, 0 for none, and eigenvectors to make.
+
+    Raises:
+        ProbeError: not even the eigenvalues can be found.
+    """
+    where, vectors = place(n, most_vectors(n, k, max_basis), RECURRENCE, dtype, device, limit, offload)
+    beside = max(BESIDE, k)
+    if max_basis == 0 or vectors < smallest_capacity(n, k) + beside:
+        return where, 0, min(k, vectors - RECURRENCE)
+    return where, vectors - beside, k

@@ -1,7 +1,8 @@
 r"""The outermost eigenvalues of the Hessian or the Gauss-Newton matrix, and where the gradient lies among them.
 
 Restarted Lanczos with full reorthogonalization on one kept graph; stops by residuals, and then looks for what a
-single start may have missed. Inside training each measurement starts from the last one's eigenvectors.
+single start may have missed. Where no basis fits, three vectors and a second pass. Inside training each measurement
+starts from the last one's eigenvectors.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UsageError
-from landscape.krylov.eigen import Eigenpairs, default_capacity, eigenpairs, smallest_capacity
-from landscape.krylov.memory import place, vectors_bytes
+from landscape.krylov.eigen import eigenpairs, smallest_capacity
+from landscape.krylov.memory import most_vectors, room, vectors_bytes
+from landscape.krylov.recompute import recomputed
+from landscape.krylov.ritz import Eigenpairs
 from landscape.objective import Batch, LossFunction
 from landscape.parameters import Parameters, Selection, dot, flat
 from landscape.preserve import unwrapped
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 1
-#: Vectors beside the basis while it grows: the pending ones, a product, its blocks. At the end, instead, the result.
-BESIDE = 4
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,14 @@ class HessianEigenpairs:
     """k eigenpairs, best first: largest, smallest or farthest from zero.
 
     Attributes:
-        eigenvalues: with their sign, float64 on the CPU. (k,)
-        eigenvectors: rows of norm one, in the order of the flat w; where there was room for them. (k, n)
+        eigenvalues: with their sign, float64 on the CPU; fewer where no basis fitted and no more were seen. (k,)
+        eigenvectors: rows of norm one, in the order of the flat w; where there was room for them, (k, n), else those
+            of the first eigenvalues only, down to (0, n).
         residuals: ||H v - lambda v||, from the recurrence. (k,)
         products: products with H that it took.
         converged: every eigenvalue's error bound lies below tol.
         verified: and a search from a fresh start found none that was missed (99 % sure).
-        gradient_energy: the part of ||g||^2 that lies in the span of the eigenvectors.
+        gradient_energy: the part of ||g||^2 that lies in the span of the eigenvectors; NaN if one is left out.
         operator: "hessian" or "ggn".
         which: "largest", "smallest" or "magnitude".
     """
@@ -95,6 +97,13 @@ def hessian_eigenpairs(
     start is grown outside what was found, until an eigenvalue that was missed (a second copy, one of a cluster)
     would have shown itself. Sums and projected matrices are float64, products in the model's own arithmetic.
 
+    Where not even a basis of k + 4 vectors fits, Lanczos keeps three, and makes them all a second time for the
+    eigenvectors: k + 4 vectors in all, and up to twice the products of one pass (it needs no restart). Without a
+    basis rounding brings back copies of what has converged; they are taken out, and a true second copy, which looks
+    the same, with them: equal eigenvalues are reported once. The search needs a basis too: ``verified`` is False. If
+    k + 4 don't fit either, there are eigenvectors of the first eigenvalues only, as many as fit; below four vectors
+    the solve is refused. A product that does not repeat itself (some GPU kernels) shows in the residuals.
+
     Args:
         model: any ``nn.Module``.
         loss_fn: ``loss_fn(model, batch) -> scalar``, a mean over the batch.
@@ -106,17 +115,17 @@ def hessian_eigenpairs(
         parameters: restrict w to a name pattern or predicate.
         layers: restrict w to the parameters of these modules: their diagonal block.
         start: eigenvectors of an earlier, near-by solve to start from, (n,) or (p, n).
-        verify: search for missed eigenvalues; None: unless there is a ``start``.
+        verify: search for missed eigenvalues; None: unless there is a ``start``. Never without a basis.
         statistics: "batch" or "running".
         seed: of the random starts; the same seed gives the same numbers.
         max_products: stop there, with ``converged`` False; 100 (k + 1) unless told otherwise.
-        max_basis: most vectors kept at a time, 4 k + 48 unless told otherwise; then thick restart.
+        max_basis: most vectors kept at a time, 4 k + 48 unless told otherwise; then thick restart. 0: no basis.
         memory_limit: bytes for them, and for the graphs of several batches; half of what is free if None.
         offload: True keeps vectors on the CPU, False on the model's device; None: the CPU if they don't fit.
 
     Raises:
         UsageError: k > n, or another argument that is not what it has to be.
-        ProbeError: not enough memory, nothing trainable, complex weights, no Gauss-Newton matrix.
+        ProbeError: no memory for four vectors, nothing trainable, complex weights, no Gauss-Newton matrix.
 
     Cost: one forward+backward with its graph kept, then ``products`` backward passes through it (about 1.5 to 2 bare
     forward+backward passes each). Memory: ``eigenpairs_memory``, and the graph. Attention runs its math kernel.
@@ -138,21 +147,22 @@ def hessian_eigenpairs(
         statistics=statistics,
         memory_limit=memory_limit,
     ) as H:
-        capacity, device = _room(H, k, max_basis, memory_limit, offload)
-        found = eigenpairs(
-            H,
-            H.parameters.numel,
-            k,
-            tol=tol,
-            which=which,
-            start=start,
-            seed=stream_seed(seed, "hessian_eigenpairs"),
-            capacity=capacity,
-            max_products=max_products,
-            verify=verify,
-            dtype=H.dtype,
-            device=device,
-        )
+        n = H.parameters.numel
+        _check(k, n, max_basis)
+        device, capacity, vectors = room(n, k, max_basis, H.dtype, H.parameters.device, memory_limit, offload)
+        shared: dict[str, Any] = {
+            "tol": tol,
+            "which": which,
+            "start": start,
+            "seed": stream_seed(seed, "hessian_eigenpairs"),
+            "max_products": max_products,
+            "dtype": H.dtype,
+            "device": device,
+        }
+        if capacity:
+            found = eigenpairs(H, n, k, capacity=capacity, verify=verify, **shared)
+        else:
+            found = recomputed(H, n, k, vectors=vectors, **shared)
         return _result(H, found, operator, which)
 
 
@@ -164,22 +174,10 @@ def _result(H: CurvatureOperator, found: Eigenpairs, operator: str, which: str) 
         products=found.products,
         converged=found.converged,
         verified=found.verified,
-        gradient_energy=_energy(H, found.vectors),
+        gradient_energy=_energy(H, found.vectors) if len(found.vectors) == len(found.values) else math.nan,
         operator=operator,
         which=which,
     )
-
-
-def _room(
-    H: CurvatureOperator, k: int, max_basis: int | None, limit: float | None, offload: bool | None
-) -> tuple[int, torch.device]:
-    """Vectors that the basis may have, and where; before any is made."""
-    n = H.parameters.numel
-    _check(k, n, max_basis)
-    wanted = default_capacity(n, k) if max_basis is None else min(max_basis, n)
-    beside, least = max(BESIDE, k), smallest_capacity(n, k)
-    device, room = place(n, wanted + beside, least + beside, H.dtype, H.parameters.device, limit, offload)
-    return room - beside, device
 
 
 def eigenpairs_memory(
@@ -188,24 +186,28 @@ def eigenpairs_memory(
     """Bytes of vectors that ``hessian_eigenpairs`` takes at most, the graph of the gradient aside.
 
     The basis, and beside it four vectors while it grows or the k of the result. Given a smaller ``memory_limit`` the
-    solve takes a smaller basis and restarts, down to k + 4 vectors of it; below that it is refused.
+    solve takes a smaller basis and restarts, down to k + 4 vectors of it; below that it goes on without one, as with
+    ``max_basis=0``, in k + 4 vectors, or with fewer eigenvectors in as few as four.
 
     >>> eigenpairs_memory(nn.Linear(100, 10), k=5)  # 1,010 numbers x (68 + 5) vectors x 4 bytes
     294920
+    >>> eigenpairs_memory(nn.Linear(100, 10), k=5, max_basis=0)  # 1,010 numbers x (5 + 4) vectors x 4 bytes
+    36360
     """
     w = Parameters(unwrapped(model), parameters)
     dtype = torch.float32
     for p in w.tensors:
         dtype = torch.promote_types(dtype, p.dtype)
-    capacity = default_capacity(w.numel, k) if max_basis is None else min(max_basis, w.numel)
-    return vectors_bytes(w.numel, capacity + max(BESIDE, k), dtype)
+    return vectors_bytes(w.numel, most_vectors(w.numel, k, max_basis), dtype)
 
 
 def _check(k: int, n: int, max_basis: int | None) -> None:
     if not 1 <= k <= n:
         raise UsageError(f"k={k} eigenpairs of a loss with {n} parameters: k must be 1 to {n}")
-    if max_basis is not None and min(max_basis, n) < smallest_capacity(n, k):
-        raise UsageError(f"max_basis={max_basis} can't hold a solve for k={k}: {smallest_capacity(n, k)} at least")
+    if max_basis and min(max_basis, n) < smallest_capacity(n, k):
+        raise UsageError(
+            f"max_basis={max_basis} can't hold a solve for k={k}: {smallest_capacity(n, k)} at least, or 0 for none"
+        )
 
 
 def _energy(H: CurvatureOperator, vectors: Tensor) -> float:

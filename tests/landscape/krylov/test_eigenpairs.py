@@ -1,11 +1,10 @@
 """Spectra that were chosen, as plain matrices: what is found, what is missed elsewhere, and what the errors say."""
 
 import math
-import weakref
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from spectra import Live, matrix, with_bulk
 
 from landscape.errors import UsageError
 from landscape.krylov import eigenpairs, matrix_product
@@ -17,27 +16,13 @@ from landscape.streams import stream
 N = 300
 
 
-def _matrix(spectrum, seed=0):
-    """A symmetric matrix with this spectrum and random eigenvectors."""
-    spectrum = torch.as_tensor(spectrum, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(seed)
-    Q = torch.linalg.qr(torch.randn(len(spectrum), len(spectrum), generator=generator, dtype=torch.float64)).Q
-    A = (Q * spectrum) @ Q.T
-    return (A + A.T) / 2
-
-
-def _with_bulk(*outer, n=N):
-    """A few outer eigenvalues and a bulk in [-0.1, 0.3]."""
-    return [*outer, *torch.linspace(-0.1, 0.3, n - len(outer), dtype=torch.float64).tolist()]
-
-
 SPECTRA = {
-    "separated": _with_bulk(8.0, 5.0, 4.0, 3.0, 2.5),
-    "clustered": _with_bulk(5.0, 5.0 - 1e-9, 5.0 - 2e-9, 4.0, 3.0),
-    "degenerate": _with_bulk(5.0, 5.0, 5.0, 3.0, 3.0),
-    "close": _with_bulk(5.0, 4.999, 4.998, 4.9, 4.8),
-    "indefinite": _with_bulk(4.0, 3.0, 2.0, -3.5, -2.0),
-    "negative": [-x - 1.0 for x in _with_bulk(5.0, 4.0, 3.0, 2.0, 1.0)],
+    "separated": with_bulk(8.0, 5.0, 4.0, 3.0, 2.5),
+    "clustered": with_bulk(5.0, 5.0 - 1e-9, 5.0 - 2e-9, 4.0, 3.0),
+    "degenerate": with_bulk(5.0, 5.0, 5.0, 3.0, 3.0),
+    "close": with_bulk(5.0, 4.999, 4.998, 4.9, 4.8),
+    "indefinite": with_bulk(4.0, 3.0, 2.0, -3.5, -2.0),
+    "negative": [-x - 1.0 for x in with_bulk(5.0, 4.0, 3.0, 2.0, 1.0)],
 }
 
 
@@ -51,7 +36,7 @@ def test_chosen_spectra_to_the_tolerance(name, which):
         "smallest": spectrum[:k],
         "magnitude": sorted(spectrum, key=abs, reverse=True)[:k],
     }[which]
-    found = eigenpairs(matrix_product(_matrix(spectrum)), N, k, which=which, seed=1)
+    found = eigenpairs(matrix_product(matrix(spectrum)), N, k, which=which, seed=1)
     assert found.converged
     for value, true in zip(found.values.tolist(), wanted, strict=True):
         assert value == pytest.approx(true, rel=1e-3)
@@ -59,7 +44,7 @@ def test_chosen_spectra_to_the_tolerance(name, which):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_a_second_copy_that_one_start_can_not_see_is_found(seed):
-    A = _matrix(_with_bulk(5.0, 5.0, 1.0), seed)
+    A = matrix(with_bulk(5.0, 5.0, 1.0), seed)
     alone = eigenpairs(matrix_product(A), N, 2, seed=seed, verify=False)
     assert alone.values.tolist() == pytest.approx([5.0, 1.0], rel=1e-3)  # what a stopping rule by residuals accepts
     found = eigenpairs(matrix_product(A), N, 2, seed=seed)
@@ -71,7 +56,7 @@ def test_a_second_copy_that_one_start_can_not_see_is_found(seed):
 @pytest.mark.parametrize("steps", [1, 2, 4, 7])
 @pytest.mark.parametrize("edge", [0.5, -0.2])
 def test_the_share_that_can_hide_is_the_least_square_of_a_polynomial_that_is_one_at_the_edge(steps, edge):
-    spectrum = torch.tensor(_with_bulk(), dtype=torch.float64)
+    spectrum = torch.tensor(with_bulk(), dtype=torch.float64)
     start = torch.randn(N, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     start /= start.norm()
     space = Subspace(lambda v: spectrum * v, Basis(N, N, torch.float64, torch.device("cpu")), stream(0, "test"))
@@ -86,7 +71,7 @@ def test_the_share_that_can_hide_is_the_least_square_of_a_polynomial_that_is_one
 
 
 def test_no_share_that_is_there_is_ruled_out():
-    spectrum = torch.tensor(_with_bulk(1.0), dtype=torch.float64)
+    spectrum = torch.tensor(with_bulk(1.0), dtype=torch.float64)
     for share in (1e-4, 1e-8, 1e-12):
         start = torch.randn(N, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
         start[0] = 0.0
@@ -140,7 +125,7 @@ def test_invariant_subspaces_end_early_and_are_exact(dtype):
 
 
 def test_vectors_are_orthonormal_and_the_residuals_are_theirs():
-    A = _matrix(SPECTRA["close"])
+    A = matrix(SPECTRA["close"])
     found = eigenpairs(matrix_product(A), N, 5, tol=1e-8)
     V = found.vectors
     torch.testing.assert_close(V @ V.T, torch.eye(5, dtype=torch.float64), rtol=0, atol=1e-12)
@@ -150,7 +135,7 @@ def test_vectors_are_orthonormal_and_the_residuals_are_theirs():
 
 
 def test_a_small_basis_restarts_and_finds_the_same():
-    A = _matrix(SPECTRA["close"])
+    A = matrix(SPECTRA["close"])
     free = eigenpairs(matrix_product(A), N, 3, tol=1e-5)
     tight = eigenpairs(matrix_product(A), N, 3, tol=1e-5, capacity=12)
     assert tight.products > 12  # it did restart
@@ -158,30 +143,12 @@ def test_a_small_basis_restarts_and_finds_the_same():
     assert tight.values.tolist() == pytest.approx(free.values.tolist(), rel=2e-5)
 
 
-class _Live(TorchDispatchMode):
-    """The most bytes that tensors of n numbers and more hold at a time."""
-
-    def __init__(self, n):
-        super().__init__()
-        self.n, self.most, self.known = n, 0, {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        found = func(*args, **(kwargs or {}))
-        for t in found if isinstance(found, tuple | list) else [found]:
-            if isinstance(t, torch.Tensor) and t.untyped_storage().nbytes() >= 8 * self.n:
-                self.known[id(t)] = weakref.ref(t)
-        alive = [t for t in (ref() for ref in self.known.values()) if t is not None]
-        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in alive}
-        self.most = max(self.most, sum(storages.values()))
-        return found
-
-
 @pytest.mark.parametrize(("k", "capacity"), [(1, 5), (3, 7), (8, 12), (8, 40)])
 def test_the_memory_that_is_stated_is_the_most_that_is_taken(k, capacity, monkeypatch):
     n = 20_000
     monkeypatch.setattr("landscape.krylov.basis.CHUNK", 500)  # as short beside n as it is for a large network
-    spectrum = torch.tensor(_with_bulk(*range(20, 20 - k, -1), n=n), dtype=torch.float64)
-    with _Live(n) as live:
+    spectrum = torch.tensor(with_bulk(*range(20, 20 - k, -1), n=n), dtype=torch.float64)
+    with Live(n) as live:
         found = eigenpairs(lambda v: spectrum * v, n, k, capacity=capacity, max_products=3000)
     assert found.converged
     assert found.values.tolist() == pytest.approx(list(range(20, 20 - k, -1)), rel=1e-3)
@@ -190,23 +157,23 @@ def test_the_memory_that_is_stated_is_the_most_that_is_taken(k, capacity, monkey
 
 
 def test_float32_products_with_float64_sums_keep_the_last_digits():
-    spectrum = _with_bulk(5.0, 4.0, 3.0)
-    A = _matrix(spectrum).float()
+    spectrum = with_bulk(5.0, 4.0, 3.0)
+    A = matrix(spectrum).float()
     found = eigenpairs(matrix_product(A), N, 3, tol=1e-6, dtype=torch.float32)
     exact = torch.linalg.eigvalsh(A.double()).flip(0)[:3]
     assert found.values.tolist() == pytest.approx(exact.tolist(), rel=5e-6)
 
 
 def test_numbers_whose_squares_underflow():
-    A = _matrix(_with_bulk(5.0, 4.0)).float()
+    A = matrix(with_bulk(5.0, 4.0)).float()
     found = eigenpairs(lambda v: (A @ v) * 1e-24, N, 2, dtype=torch.float32)
     assert [value * 1e24 for value in found.values.tolist()] == pytest.approx([5.0, 4.0], rel=1e-3)
 
 
 def test_a_warm_start_takes_a_few_products():
-    A = _matrix(_with_bulk(8.0, 5.0, 3.0))
+    A = matrix(with_bulk(8.0, 5.0, 3.0))
     cold = eigenpairs(matrix_product(A), N, 1)
-    moved = A + 0.02 * _matrix(torch.linspace(-1, 1, N), seed=5)
+    moved = A + 0.02 * matrix(torch.linspace(-1, 1, N), seed=5)
     warm = eigenpairs(matrix_product(moved), N, 1, start=cold.vectors)
     assert float(warm.values) == pytest.approx(float(torch.linalg.eigvalsh(moved)[-1]), rel=1e-3)
     assert warm.products <= 3 < cold.products
@@ -214,7 +181,7 @@ def test_a_warm_start_takes_a_few_products():
 
 
 def test_running_out_of_products_is_said():
-    found = eigenpairs(matrix_product(_matrix(torch.linspace(0, 1, N))), N, 3, max_products=5)
+    found = eigenpairs(matrix_product(matrix(torch.linspace(0, 1, N))), N, 3, max_products=5)
     assert (found.products, found.converged, found.verified) == (5, False, False)
 
 
@@ -227,7 +194,7 @@ def test_a_product_that_is_not_finite_ranks_as_infinite():
 
 
 def test_seeds_repeat_and_agree():
-    A = _matrix(SPECTRA["separated"])
+    A = matrix(SPECTRA["separated"])
     first, again, other = (eigenpairs(matrix_product(A), N, 3, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first.vectors, again.vectors)
     assert torch.equal(first.values, again.values)
@@ -243,7 +210,7 @@ def test_seeds_repeat_and_agree():
         ({"which": "bigest"}, "did you mean"),
         ({"tol": 0.0}, "between 0 and 1"),
         ({"start": torch.ones(7)}, r"start must be \(10,\)"),
-        ({"k": 3, "max_products": 2}, "at least as many"),
+        ({"k": 3, "max_products": 2}, "need 3 products"),
         ({"k": 3, "capacity": 4}, "7 at least"),
     ],
 )

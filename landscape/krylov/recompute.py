@@ -1,0 +1,278 @@
+r"""Eigenpairs where no basis fits: Lanczos that keeps three vectors, and makes its vectors again for the eigenvectors.
+
+Without reorthogonalization T has more Ritz values than it should: rounding brings back what has converged, as copies
+and on its way to become one ("ghosts"). T is then that of an exact run on a matrix whose eigenvalues are blurred by
+rounding (Greenbaum 1989). So a Ritz value is a ghost if such a blur of a converged one, its distance times the root
+of its weight, accounts for the start's share of it. (Cullum & Willoughby 1985 ask whether that share is 0, by the
+eigenvalues of T without its first row.) What lies away from all others by its residual is an eigenvalue all the same
+(Paige 1980); only a second copy can't be told from a ghost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from landscape.krylov.basis import ROUNDING_UNITS, Product, inner, length, random_direction, tiny
+from landscape.krylov.ritz import Eigenpairs, check, diverged, errors, summed, targets, wanted_first
+from landscape.streams import stream
+
+#: T is looked at whenever it has grown by this share, or by one.
+GROWTH = 1 / 64
+#: A start times this is multiplied too; not a power of two, which would be rounded like the start itself.
+SCALED = 0.7
+#: Rounding blurs eigenvalues by at most so many times what it does to one product.
+BLUR = 4.0
+#: An eigenvalue lies within so many residuals of any Ritz value (Paige 1980: 2.5).
+REACH = 2.5
+
+
+class Recurrence:
+    """Lanczos' three-term recurrence.
+
+    Args:
+        product: A v.
+        start: of norm one. (n,)
+
+    Attributes:
+        vector: the one whose turn it is. (n,)
+        alphas: the diagonal of T so far.
+        betas: beside the diagonal, and the norm of what is pending.
+        finite: False once a product was not.
+        ended: so, or nothing is left outside what was reached.
+    """
+
+    def __init__(self, product: Product, start: Tensor) -> None:
+        self.product, self.vector = product, start
+        self.alphas: list[float] = []
+        self.betas: list[float] = []
+        self.finite, self.ended = True, False
+        self._before: Tensor | None = None
+        self._scale = 0.0
+
+    def grow(self) -> None:
+        """One step, for one product."""
+        image = self.product(self.vector)
+        self._scale = max(self._scale, float(length(image)))
+        if self._before is not None:
+            image.add_(self._before, alpha=-self.betas[-1])
+        alpha = float(inner(image, self.vector))
+        image.add_(self.vector, alpha=-alpha)
+        beta = float(length(image))
+        self.alphas.append(alpha)
+        self.betas.append(beta)
+        self.finite = math.isfinite(alpha) and math.isfinite(beta)
+        rounding = ROUNDING_UNITS * torch.finfo(image.dtype).eps * self._scale
+        self.ended = not self.finite or beta <= max(rounding, tiny(image.dtype))
+        if not self.ended:
+            self._before, self.vector = self.vector, image.div_(beta)
+
+    def projected(self) -> Tensor:
+        """T, and below it the row of what is pending: (m + 1, m)."""
+        m = len(self.alphas)
+        T = torch.zeros(m + 1, m, dtype=torch.float64)
+        T.diagonal().copy_(torch.tensor(self.alphas, dtype=torch.float64))
+        T.diagonal(-1).copy_(torch.tensor(self.betas, dtype=torch.float64))
+        T.diagonal(1).copy_(torch.tensor(self.betas[:-1], dtype=torch.float64))
+        return T
+
+
+@dataclass(frozen=True)
+class _Pair:
+    value: float
+    residual: float
+    weights: Tensor  # of the Lanczos vectors, as many as there were
+
+
+def recomputed(
+    product: Product,
+    n: int,
+    k: int = 1,
+    *,
+    tol: float = 1e-3,
+    which: str = "largest",
+    start: Tensor | None = None,
+    seed: int = 0,
+    max_products: int | None = None,
+    vectors: int | None = None,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> Eigenpairs:
+    """``eigenpairs`` without a basis: three vectors in the first pass, and ``vectors`` more in the second.
+
+    Equal eigenvalues are seen once, and nothing is searched for: there can be fewer than k.
+
+    Args:
+        product: A v for a flat v; the same v gives the same numbers.
+        n: length of v.
+        k: how many eigenvalues.
+        tol: bound of each one's relative error.
+        which: "largest" (algebraic), "smallest" or "magnitude".
+        start: vectors to start from, (n,) or (p, n): their sum, if it is neither 0 nor NaN.
+        seed: of the random start.
+        max_products: give up after so many, both passes together; 100 (k + 1) unless told otherwise.
+        vectors: eigenvectors to make, of the first values; all k if None. 0 saves the second pass.
+        dtype: of the vectors.
+        device: where the vectors are kept.
+
+    Raises:
+        UsageError: k, tol, which, start or max_products are not what they have to be.
+
+    >>> from landscape.krylov import matrix_product
+    >>> A = torch.diag(torch.tensor([7.0, 7.0, 2.0, -9.0], dtype=torch.float64))
+    >>> [round(x, 6) for x in recomputed(matrix_product(A), 4, 2).values.tolist()]
+    [7.0, 2.0]
+    """
+    vectors = k if vectors is None else min(vectors, k)
+    max_products = 100 * (k + 1) if max_products is None else max_products
+    passes = 2 if vectors else 1
+    check(n, k, tol, which, start, max_products, passes * k + 1)
+    like = torch.empty(0, dtype=dtype, device=device)
+    warm = summed(start, n, like) is not None
+
+    def begin() -> Tensor:
+        given = summed(start, n, like) if warm else None
+        return random_direction(n, stream(seed, "krylov/start"), like) if given is None else given
+
+    search = _Search(product, k, tol, which, dtype)
+    search.run(begin, (max_products - 1) // passes)
+    if warm and search.short:  # the start lies in a space of fewer dimensions that the operator does not leave
+        warm = False
+        search.run(begin, (max_products - 1 - search.products) // passes)
+    if not search.finite:
+        return diverged(which, k, like.new_empty(vectors, n), search.products)
+    chain = Recurrence(product, begin())
+    made, residuals = _vectors(chain, search.pairs[:vectors])
+    search.residuals[: len(residuals)] = residuals
+    return Eigenpairs(
+        values=search.theta[:k],
+        vectors=made,
+        residuals=search.residuals[:k],
+        products=search.products + len(chain.alphas),
+        converged=search.converged,
+        verified=False,
+    )
+
+
+class _Search:
+    """The first pass: eigenvalues, and how each one's vector is made of the recurrence's.
+
+    Attributes:
+        products: products so far, of all runs.
+        theta: Ritz values without ghosts, best first; the wanted ones where their vectors are best.
+        residuals: theirs.
+        pairs: the first k of them, or as many as there are.
+        finite: False once a product was not.
+        short: the recurrence ended before k eigenvalues were seen.
+    """
+
+    def __init__(self, product: Product, k: int, tol: float, which: str, dtype: torch.dtype) -> None:
+        self.product, self.k, self.tol, self.which, self.dtype = product, k, tol, which, dtype
+        self.products, self.finite, self.short = 0, True, False
+
+    def run(self, begin: Callable[[], Tensor], limit: int) -> None:
+        """Until the wanted errors are below tolerance, the recurrence ends, or after ``limit`` steps."""
+        chain = Recurrence(self.product, begin())
+        self._best: list[_Pair] = []
+        self._settled: list[float] = []
+        self._rounding = max(ROUNDING_UNITS * torch.finfo(self.dtype).eps, BLUR * _noise(chain))
+        look = 1
+        while chain.finite:
+            steps = len(chain.alphas)
+            last = chain.ended or steps >= limit
+            if last or steps >= look:
+                self._look(chain)
+                look = steps + 1 + int(GROWTH * steps)
+                if last or self.converged:
+                    break
+            chain.grow()
+        self.products += 1 + len(chain.alphas)
+        self.finite = chain.finite
+        self.short = chain.ended and self.finite and len(self.pairs) < self.k
+
+    @property
+    def converged(self) -> bool:
+        """k eigenvalues, every error bound below its tolerance."""
+        allowed = targets(self.theta, self.k, self.tol, self.dtype)
+        found = errors(self.theta, self.residuals)[: self.k]
+        return len(self.pairs) == self.k and bool((found <= allowed).all())
+
+    def _look(self, chain: Recurrence) -> None:
+        theta, W = torch.linalg.eigh(chain.projected()[:-1])
+        residuals = chain.betas[-1] * W[-1].abs()
+        scale = float(theta.abs().max())
+        blur = self._rounding * scale
+        apart = (theta[:, None] - theta[None, :]).abs()
+        known = torch.tensor(self._settled, dtype=torch.float64)
+        settled = (residuals <= blur) | ((theta[:, None] - known).abs() <= blur).any(dim=1)
+        self._settled = theta[settled].tolist()
+        ghost = _ghosts(apart, residuals, W[0].abs(), settled, blur)
+        crowded = (ghost & (apart <= math.sqrt(self._rounding) * scale)).any(dim=1)
+        order = [i for i in wanted_first(theta, self.which).tolist() if not ghost[i]]
+        self.theta, self.residuals = theta[order], residuals[order]
+        now = [_Pair(float(theta[j]), float(residuals[j]), W[:, j].clone()) for j in order[: self.k]]
+        best = self._remember([p for p, j in zip(now, order, strict=False) if not crowded[j]])
+        self.pairs = [best.get(i, p) if crowded[order[i]] else p for i, p in enumerate(now)]
+        for i, pair in enumerate(self.pairs):
+            self.theta[i], self.residuals[i] = pair.value, pair.residual
+
+    def _remember(self, pairs: list[_Pair]) -> dict[int, _Pair]:
+        """Each eigenvalue as it was best known while it had no copies, which spoil the vector; with these pairs."""
+        known = [*self._best, *pairs]
+        values = torch.tensor([pair.value for pair in known], dtype=torch.float64)
+        best: dict[int, tuple[float, _Pair]] = {}
+        for pair, value in zip(known, values, strict=True):
+            distance, i = (self.theta - value).abs().min(dim=0)
+            cost = pair.residual + float(distance)
+            if cost < best.get(int(i), (math.inf, pair))[0]:
+                best[int(i)] = (cost, pair)
+        self._best = [pair for _, pair in best.values()]
+        return {i: pair for i, (_, pair) in best.items()}
+
+
+def _noise(chain: Recurrence) -> float:
+    """The first step, and beside it how far from linear the product is: its rounding, relative.
+
+    It may be coarser than the vectors' arithmetic: weights in half precision, autocast.
+    """
+    start = chain.vector
+    scaled = chain.product(start * SCALED)
+    chain.grow()
+    if chain.ended:
+        return 0.0
+    alpha, beta = chain.alphas[0], chain.betas[0]
+    scaled.div_(SCALED).sub_(start, alpha=alpha).sub_(chain.vector, alpha=beta)
+    return float(length(scaled)) / math.hypot(alpha, beta)
+
+
+def _ghosts(apart: Tensor, residuals: Tensor, share: Tensor, settled: Tensor, blur: float) -> Tensor:
+    """Which Ritz values are ghosts of settled ones, by their distances and the start's components: (m,)."""
+    share = (share - ROUNDING_UNITS * torch.finfo(share.dtype).eps).clamp_min(0.0)  # what eigh can tell from 0
+    reached = apart <= REACH * residuals[:, None] + blur
+    blurred = apart * share[:, None] <= blur * share[None, :]
+    return (settled[None, :] & (share[None, :] > share[:, None]) & reached & blurred).any(dim=1)
+
+
+def _vectors(chain: Recurrence, pairs: list[_Pair]) -> tuple[Tensor, Tensor]:
+    """The second pass: eigenvectors (p, n) and their residuals, by the second pass's own T: (p,).
+
+    A product that does not repeat itself thus shows in the residuals.
+    """
+    weights = torch.zeros(max((len(pair.weights) for pair in pairs), default=0), len(pairs), dtype=torch.float64)
+    for i, pair in enumerate(pairs):
+        weights[: len(pair.weights), i] = pair.weights
+    made = chain.vector.new_zeros(len(pairs), len(chain.vector))
+    for row in weights:
+        if not chain.ended:
+            made.addr_(row.to(made), chain.vector)
+            chain.grow()
+    steps = len(chain.alphas)
+    error = chain.projected() @ weights[:steps]
+    error[:-1] -= weights[:steps] * torch.tensor([pair.value for pair in pairs], dtype=torch.float64)
+    sizes = torch.tensor([float(length(row)) for row in made], dtype=torch.float64)
+    made.div_(sizes.to(made)[:, None])
+    return made, torch.linalg.vector_norm(error, dim=0) / sizes
