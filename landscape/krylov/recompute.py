@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -81,13 +80,6 @@ class Recurrence:
         return T
 
 
-@dataclass(frozen=True)
-class _Pair:
-    value: float
-    residual: float
-    weights: Tensor  # of the Lanczos vectors, as many as there were
-
-
 def recomputed(
     product: Product,
     n: int,
@@ -146,8 +138,7 @@ def recomputed(
     if not search.finite:
         return diverged(which, k, like.new_empty(vectors, n), search.products)
     chain = Recurrence(product, begin())
-    made, residuals = _vectors(chain, search.pairs[:vectors])
-    search.residuals[: len(residuals)] = residuals
+    made, search.residuals[:vectors] = _vectors(chain, search.theta[:k][:vectors], search.weights[:, :vectors])
     return Eigenpairs(
         values=search.theta[:k],
         vectors=made,
@@ -159,13 +150,13 @@ def recomputed(
 
 
 class _Search:
-    """The first pass: eigenvalues, and how each one's vector is made of the recurrence's.
+    """The first pass: eigenvalues, and how their vectors are made of the recurrence's.
 
     Attributes:
         products: products so far, of all runs.
-        theta: Ritz values without ghosts, best first; the wanted ones where their vectors are best.
-        residuals: theirs.
-        pairs: the first k of them, or as many as there are.
+        theta: Ritz values without ghosts, best first. (p,)
+        residuals: theirs. (p,)
+        weights: of the recurrence's vectors in the first k of theirs. (m, k), or fewer
         finite: False once a product was not.
         short: the recurrence ended before k eigenvalues were seen.
     """
@@ -177,7 +168,6 @@ class _Search:
     def run(self, begin: Callable[[], Tensor], limit: int) -> None:
         """Until the wanted errors are below tolerance, the recurrence ends, or after ``limit`` steps."""
         chain = Recurrence(self.product, begin())
-        self._best: list[_Pair] = []
         self._settled: list[float] = []
         self._rounding = max(ROUNDING_UNITS * torch.finfo(self.dtype).eps, BLUR * _noise(chain))
         look = 1
@@ -192,46 +182,26 @@ class _Search:
             chain.grow()
         self.products += 1 + len(chain.alphas)
         self.finite = chain.finite
-        self.short = chain.ended and self.finite and len(self.pairs) < self.k
+        self.short = chain.ended and self.finite and len(self.theta) < self.k
 
     @property
     def converged(self) -> bool:
         """k eigenvalues, every error bound below its tolerance."""
         allowed = targets(self.theta, self.k, self.tol, self.dtype)
         found = errors(self.theta, self.residuals)[: self.k]
-        return len(self.pairs) == self.k and bool((found <= allowed).all())
+        return len(self.theta) >= self.k and bool((found <= allowed).all())
 
     def _look(self, chain: Recurrence) -> None:
         theta, W = torch.linalg.eigh(chain.projected()[:-1])
         residuals = chain.betas[-1] * W[-1].abs()
-        scale = float(theta.abs().max())
-        blur = self._rounding * scale
+        blur = self._rounding * float(theta.abs().max())
         apart = (theta[:, None] - theta[None, :]).abs()
         known = torch.tensor(self._settled, dtype=torch.float64)
         settled = (residuals <= blur) | ((theta[:, None] - known).abs() <= blur).any(dim=1)
         self._settled = theta[settled].tolist()
         ghost = _ghosts(apart, residuals, W[0].abs(), settled, blur)
-        crowded = (ghost & (apart <= math.sqrt(self._rounding) * scale)).any(dim=1)
         order = [i for i in wanted_first(theta, self.which).tolist() if not ghost[i]]
-        self.theta, self.residuals = theta[order], residuals[order]
-        now = [_Pair(float(theta[j]), float(residuals[j]), W[:, j].clone()) for j in order[: self.k]]
-        best = self._remember([p for p, j in zip(now, order, strict=False) if not crowded[j]])
-        self.pairs = [best.get(i, p) if crowded[order[i]] else p for i, p in enumerate(now)]
-        for i, pair in enumerate(self.pairs):
-            self.theta[i], self.residuals[i] = pair.value, pair.residual
-
-    def _remember(self, pairs: list[_Pair]) -> dict[int, _Pair]:
-        """Each eigenvalue as it was best known while it had no copies, which spoil the vector; with these pairs."""
-        known = [*self._best, *pairs]
-        values = torch.tensor([pair.value for pair in known], dtype=torch.float64)
-        best: dict[int, tuple[float, _Pair]] = {}
-        for pair, value in zip(known, values, strict=True):
-            distance, i = (self.theta - value).abs().min(dim=0)
-            cost = pair.residual + float(distance)
-            if cost < best.get(int(i), (math.inf, pair))[0]:
-                best[int(i)] = (cost, pair)
-        self._best = [pair for _, pair in best.values()]
-        return {i: pair for i, (_, pair) in best.items()}
+        self.theta, self.residuals, self.weights = theta[order], residuals[order], W[:, order[: self.k]]
 
 
 def _noise(chain: Recurrence) -> float:
@@ -257,22 +227,19 @@ def _ghosts(apart: Tensor, residuals: Tensor, share: Tensor, settled: Tensor, bl
     return (settled[None, :] & (share[None, :] > share[:, None]) & reached & blurred).any(dim=1)
 
 
-def _vectors(chain: Recurrence, pairs: list[_Pair]) -> tuple[Tensor, Tensor]:
-    """The second pass: eigenvectors (p, n) and their residuals, by the second pass's own T: (p,).
+def _vectors(chain: Recurrence, values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The second pass: vectors (p, n) from weights (m, p), and their residuals by the second pass's own T (p,).
 
     A product that does not repeat itself thus shows in the residuals.
     """
-    weights = torch.zeros(max((len(pair.weights) for pair in pairs), default=0), len(pairs), dtype=torch.float64)
-    for i, pair in enumerate(pairs):
-        weights[: len(pair.weights), i] = pair.weights
-    made = chain.vector.new_zeros(len(pairs), len(chain.vector))
-    for row in weights:
+    made = chain.vector.new_zeros(len(values), len(chain.vector))
+    for row in weights if len(values) else []:
         if not chain.ended:
             made.addr_(row.to(made), chain.vector)
             chain.grow()
-    steps = len(chain.alphas)
-    error = chain.projected() @ weights[:steps]
-    error[:-1] -= weights[:steps] * torch.tensor([pair.value for pair in pairs], dtype=torch.float64)
+    used = weights[: len(chain.alphas)]
+    error = chain.projected() @ used
+    error[:-1] -= used * values
     sizes = torch.tensor([float(length(row)) for row in made], dtype=torch.float64)
     made.div_(sizes.to(made)[:, None])
     return made, torch.linalg.vector_norm(error, dim=0) / sizes
