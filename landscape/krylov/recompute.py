@@ -26,6 +26,8 @@ GROWTH = 1 / 64
 SCALED = 0.7
 #: Rounding blurs eigenvalues by at most so many times what it does to one product.
 BLUR = 4.0
+#: Components of the start below this are 0, and would give a vector no direction.
+LEAST = 1e-100
 #: An eigenvalue lies within so many residuals of any Ritz value (Paige 1980: 2.5).
 REACH = 2.5
 
@@ -200,8 +202,9 @@ class _Search:
         settled = (residuals <= blur) | ((theta[:, None] - known).abs() <= blur).any(dim=1)
         self._settled = theta[settled].tolist()
         ghost = _ghosts(apart, residuals, W[0].abs(), settled, blur)
-        order = [i for i in wanted_first(theta, self.which).tolist() if not ghost[i]]
-        self.theta, self.residuals, self.weights = theta[order], residuals[order], W[:, order[: self.k]]
+        theta, residuals, parts = _merged(theta, chain.betas[-1] * W[-1], W[0], ghost, apart <= blur)
+        order = wanted_first(theta, self.which)
+        self.theta, self.residuals, self.weights = theta[order], residuals[order], W @ parts[:, order[: self.k]]
 
 
 def _noise(chain: Recurrence) -> float:
@@ -225,6 +228,21 @@ def _ghosts(apart: Tensor, residuals: Tensor, share: Tensor, settled: Tensor, bl
     reached = apart <= REACH * residuals[:, None] + blur
     blurred = apart * share[:, None] <= blur * share[None, :]
     return (settled[None, :] & (share[None, :] > share[:, None]) & reached & blurred).any(dim=1)
+
+
+def _merged(
+    theta: Tensor, pending: Tensor, share: Tensor, ghost: Tensor, close: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each eigenvalue with its copies: values and residuals (p,), and what each Ritz vector has of its vector (m, p).
+
+    The part of the start in all of them together is a vector of norm one; that in one of them alone may be short.
+    """
+    copies = (close & ghost[:, None]).double().fill_diagonal_(1.0)[:, ~ghost]
+    parts = copies * torch.copysign(share.abs().clamp_min(LEAST), share)[:, None]
+    parts /= torch.linalg.vector_norm(parts, dim=0)
+    values = parts.square().T @ theta
+    spread = (parts.square() * (theta[:, None] - values).square()).sum(dim=0)
+    return values, (spread + (pending @ parts).square()).sqrt(), parts
 
 
 def _vectors(chain: Recurrence, values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
