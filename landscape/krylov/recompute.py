@@ -224,7 +224,6 @@ def _noise(chain: Recurrence) -> float:
 
 def _ghosts(apart: Tensor, residuals: Tensor, share: Tensor, settled: Tensor, blur: float) -> Tensor:
     """Which Ritz values are ghosts of settled ones, by their distances and the start's components: (m,)."""
-    share = (share - ROUNDING_UNITS * torch.finfo(share.dtype).eps).clamp_min(0.0)  # what eigh can tell from 0
     reached = apart <= REACH * residuals[:, None] + blur
     blurred = apart * share[:, None] <= blur * share[None, :]
     return (settled[None, :] & (share[None, :] > share[:, None]) & reached & blurred).any(dim=1)

@@ -207,16 +207,16 @@ def test_memory_is_stated_restarted_under_and_refused_in_words():
     tight = landscape.hessian_eigenpairs(net, classify, batch, k=2, tol=1e-6, memory_limit=8 * n * 14)
     assert tight.products > 10  # a basis of ten vectors: it restarted
     assert tight.eigenvalues.tolist() == pytest.approx(free.eigenvalues.tolist(), rel=1e-5)
-    with pytest.raises(ProbeError, match=r"vectors of 83 numbers need .* GiB, and .* may be taken on cpu"):
-        landscape.hessian_eigenpairs(net, classify, batch, k=2, memory_limit=8 * n * 9)
-    with pytest.raises(UsageError, match="max_basis=5 can't hold"):
+    with pytest.raises(ProbeError, match=r"4 vectors of 83 numbers need .* GiB, and .* may be taken on cpu"):
+        landscape.hessian_eigenpairs(net, classify, batch, k=2, memory_limit=8 * n * 4 - 1)
+    with pytest.raises(UsageError, match="max_basis=5 can't hold a solve for k=2: 6 at least, or 0"):
         landscape.hessian_eigenpairs(net, classify, batch, k=2, max_basis=5)
     with pytest.raises(UsageError, match="k must be 1 to 83"):
         landscape.hessian_eigenpairs(net, classify, batch, k=84)
 
 
 @pytest.mark.parametrize("k", [1, 3, 6])
-def test_the_smallest_budget_gives_the_same_pairs_and_a_byte_less_is_refused(k):
+def test_the_smallest_budget_gives_the_same_pairs(k):
     net, batch = _mlp(), batch_of(40, 6, 3)
     free = landscape.hessian_eigenpairs(net, classify, batch, k=k, tol=1e-8, max_products=2000)
     budget = landscape.eigenpairs_memory(net, k=k, max_basis=k + 4)
@@ -225,8 +225,6 @@ def test_the_smallest_budget_gives_the_same_pairs_and_a_byte_less_is_refused(k):
     assert tight.products > k + 4  # it restarted
     assert tight.eigenvalues.tolist() == pytest.approx(free.eigenvalues.tolist(), rel=1e-7)
     assert (tight.eigenvectors @ free.eigenvectors.T).abs().diagonal().tolist() == pytest.approx([1.0] * k, abs=1e-5)
-    with pytest.raises(ProbeError, match="raise memory_limit="):
-        landscape.hessian_eigenpairs(net, classify, batch, k=k, memory_limit=budget - 1)
 
 
 def test_gradient_checkpointing_and_attention_have_curvature():
