@@ -14,14 +14,21 @@ from torch import Tensor
 
 from landscape.errors import UsageError
 from landscape.krylov.basis import Basis, Product
-from landscape.krylov.ritz import Eigenpairs, check, diverged, errors, keys, summed, targets, wanted_first
+from landscape.krylov.ritz import (
+    OVERLAP,
+    SEARCH,
+    Eigenpairs,
+    check,
+    diverged,
+    errors,
+    hidden_share,
+    keys,
+    summed,
+    targets,
+    wanted_first,
+)
 from landscape.krylov.subspace import Chain, Subspace
 from landscape.streams import stream
-
-#: Products that the search for missed eigenvalues may take.
-SEARCH = 24
-#: n times the squared overlap of a random direction with a given one lies below 1 / this in one case of a hundred.
-OVERLAP = 6400.0
 
 
 def default_capacity(n: int, k: int) -> int:
@@ -187,16 +194,9 @@ class _Solver:
 def _hidden_share(T: Tensor, beta: float, edge: float) -> float:
     """The most that an eigenvector with an eigenvalue at ``edge`` or beyond can have of ||start||^2; 1: all of it.
 
-    The Christoffel function 1 / sum_i p_i(edge)^2 of Lanczos' orthonormal polynomials p_0, p_1... (Szego 1939, 3.41):
-    tridiagonal T (m, m), and the norm of what is pending. It falls away from the Ritz values.
+    Tridiagonal T (m, m), and the norm of what is pending.
     """
     ritz = torch.linalg.eigvalsh(T)
     if float(ritz[0]) <= edge <= float(ritz[-1]):
         return 1.0
-    before, p, total, last = 0.0, 1.0, 1.0, 0.0
-    for alpha, b in zip(T.diagonal().tolist(), [*T.diagonal(1).tolist(), beta], strict=True):
-        if not b > 0.0:
-            return 1.0
-        before, p, last = p, ((edge - alpha) * p - last * before) / b, b
-        total += p * p
-    return 1.0 / total
+    return hidden_share(T.diagonal().tolist(), [*T.diagonal(1).tolist(), beta], edge)

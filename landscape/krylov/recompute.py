@@ -1,4 +1,4 @@
-r"""Eigenpairs where no basis fits: Lanczos that keeps three vectors, and makes its vectors again for the eigenvectors.
+r"""Eigenpairs where no basis fits: Lanczos that keeps three vectors, and makes them again for the eigenvectors.
 
 Without reorthogonalization T has more Ritz values than it should: rounding brings back what has converged, as copies
 and on its way to become one ("ghosts"). T is then that of an exact run on a matrix whose eigenvalues are blurred by
@@ -17,7 +17,19 @@ import torch
 from torch import Tensor
 
 from landscape.krylov.basis import ROUNDING_UNITS, Product, inner, length, random_direction, tiny
-from landscape.krylov.ritz import Eigenpairs, check, diverged, errors, summed, targets, wanted_first
+from landscape.krylov.ritz import (
+    OVERLAP,
+    SEARCH,
+    Eigenpairs,
+    check,
+    diverged,
+    errors,
+    hidden_share,
+    keys,
+    summed,
+    targets,
+    wanted_first,
+)
 from landscape.streams import stream
 
 #: T is looked at whenever it has grown by this share, or by one.
@@ -98,7 +110,8 @@ def recomputed(
 ) -> Eigenpairs:
     """``eigenpairs`` without a basis: three vectors in the first pass, and ``vectors`` more in the second.
 
-    Equal eigenvalues are seen once, and nothing is searched for: there can be fewer than k.
+    Equal eigenvalues are seen once, so that there can be fewer than k. ``verified`` is False: a random start goes on
+    until a missed eigenvalue would have shown itself, but a second copy never does.
 
     Args:
         product: A v for a flat v; the same v gives the same numbers.
@@ -133,7 +146,7 @@ def recomputed(
         return random_direction(n, stream(seed, "krylov/start"), like) if given is None else given
 
     search = _Search(product, k, tol, which, dtype)
-    search.run(begin, (max_products - 1) // passes)
+    search.run(begin, (max_products - 1) // passes, blind=warm)
     if warm and search.short:  # the start lies in a space of fewer dimensions that the operator does not leave
         warm = False
         search.run(begin, (max_products - 1 - search.products) // passes)
@@ -167,19 +180,25 @@ class _Search:
         self.product, self.k, self.tol, self.which, self.dtype = product, k, tol, which, dtype
         self.products, self.finite, self.short = 0, True, False
 
-    def run(self, begin: Callable[[], Tensor], limit: int) -> None:
-        """Until the wanted errors are below tolerance, the recurrence ends, or after ``limit`` steps."""
+    def run(self, begin: Callable[[], Tensor], limit: int, *, blind: bool = False) -> None:
+        """Until the wanted errors are below tolerance, the recurrence ends, or after ``limit`` steps.
+
+        A random start goes on until an eigenvalue that was missed would have shown itself; a given one may be blind.
+        """
         chain = Recurrence(self.product, begin())
         self._settled: list[float] = []
         self._rounding = max(ROUNDING_UNITS * torch.finfo(self.dtype).eps, BLUR * _noise(chain))
-        look = 1
+        look, patience = 1, math.inf
         while chain.finite:
             steps = len(chain.alphas)
             last = chain.ended or steps >= limit
             if last or steps >= look:
                 self._look(chain)
                 look = steps + 1 + int(GROWTH * steps)
-                if last or self.converged:
+                if self.converged:
+                    patience = min(patience, steps + (0 if blind else SEARCH))
+                    last = last or steps >= patience or self._would_show(chain)
+                if last:
                     break
             chain.grow()
         self.products += 1 + len(chain.alphas)
@@ -192,6 +211,15 @@ class _Search:
         allowed = targets(self.theta, self.k, self.tol, self.dtype)
         found = errors(self.theta, self.residuals)[: self.k]
         return len(self.theta) >= self.k and bool((found <= allowed).all())
+
+    def _would_show(self, chain: Recurrence) -> bool:
+        """Whether an eigenvalue among the wanted ones, but equal to none, would show in a random start by now."""
+        theta, allowed = self.theta[: self.k], targets(self.theta, self.k, self.tol, self.dtype)
+        least = float((keys(theta, self.which) + allowed)[-1])
+        edges = torch.cat([theta + allowed, theta - allowed, torch.tensor([least, -least], dtype=torch.float64)])
+        beyond = edges[keys(edges, self.which) >= least].tolist()
+        most = 1.0 / (OVERLAP * len(chain.vector))
+        return all(hidden_share(chain.alphas, chain.betas, x) < most for x in beyond)
 
     def _look(self, chain: Recurrence) -> None:
         theta, W = torch.linalg.eigh(chain.projected()[:-1])

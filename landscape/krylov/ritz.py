@@ -12,6 +12,12 @@ from landscape.errors import UsageError, nearest
 from landscape.krylov.basis import ROUNDING_UNITS, tiny
 
 WHICH = ("largest", "smallest", "magnitude")
+#: Products that the search for missed eigenvalues may take.
+SEARCH = 24
+#: n times the squared overlap of a random direction with a given one lies below 1 / this in one case of a hundred.
+OVERLAP = 6400.0
+#: A share of 1 / this is none.
+LOST = 1e100
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,23 @@ def errors(theta: Tensor, residuals: Tensor) -> Tensor:
     gap = gaps.min(dim=1).values
     alone = torch.isinf(gap)  # a lone Ritz value has no gap that anybody knows
     return torch.where((gap > residuals) & ~alone, residuals.square() / gap, residuals)
+
+
+def hidden_share(alphas: list[float], betas: list[float], x: float) -> float:
+    """The most that an eigenvector with the eigenvalue x can have of ||start||^2; 1: all of it.
+
+    The Christoffel function 1 / sum_i p_i(x)^2 of Lanczos' orthonormal polynomials p_0, p_1... (Szego 1939, 3.41).
+    It falls away from the Ritz values.
+    """
+    before, p, total, last = 0.0, 1.0, 1.0, 0.0
+    for alpha, beta in zip(alphas, betas, strict=True):
+        if not beta > 0.0:
+            return 1.0
+        before, p, last = p, ((x - alpha) * p - last * before) / beta, beta
+        total += p * p
+        if total > LOST:
+            break
+    return 1.0 / total
 
 
 def summed(start: Tensor | None, n: int, like: Tensor) -> Tensor | None:

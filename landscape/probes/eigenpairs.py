@@ -98,11 +98,12 @@ def hessian_eigenpairs(
     would have shown itself. Sums and projected matrices are float64, products in the model's own arithmetic.
 
     Where not even a basis of k + 4 vectors fits, Lanczos keeps three, and makes them all a second time for the
-    eigenvectors: k + 4 vectors in all, and up to twice the products of one pass (it needs no restart). Without a
-    basis rounding brings back copies of what has converged; they are taken out, and a true second copy, which looks
-    the same, with them: equal eigenvalues are reported once. The search needs a basis too: ``verified`` is False. If
-    k + 4 don't fit either, there are eigenvectors of the first eigenvalues only, as many as fit; below four vectors
-    the solve is refused. A product that does not repeat itself (some GPU kernels) shows in the residuals.
+    eigenvectors: k + 4 vectors in all, for two to four times the products. Without a basis rounding brings back
+    copies of what has converged. They are taken out, and with them true second copies, which look the same: equal
+    eigenvalues are reported once. A random start goes on until a different one that was missed would have shown
+    itself, but ``verified`` is False: only outside a basis can a search see copies. If k + 4 vectors don't fit
+    either, the first eigenvalues alone have eigenvectors, as many as fit; below four vectors the solve is refused.
+    Products that don't repeat themselves (some GPU kernels) show in the residuals.
 
     Args:
         model: any ``nn.Module``.
