@@ -98,7 +98,7 @@ def hessian_eigenpairs(
     would have shown itself. Sums and projected matrices are float64, products in the model's own arithmetic.
 
     Where not even a basis of k + 4 vectors fits, Lanczos keeps three, and makes them all a second time for the
-    eigenvectors: k + 4 vectors in all, for two to four times the products. Without a basis rounding brings back
+    eigenvectors: k + 4 vectors in all, for two to five times the products. Without a basis rounding brings back
     copies of what has converged. They are taken out, and with them true second copies, which look the same: equal
     eigenvalues are reported once. A random start goes on until a different one that was missed would have shown
     itself, but ``verified`` is False: only outside a basis can a search see copies. If k + 4 vectors don't fit
