@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class LandscapeError(Exception):
     """Something a user can understand and mend; the command line prints it without a traceback.
@@ -47,3 +50,19 @@ def nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
     listed = ", ".join(known)
     return f"did you mean {lower[close[0]]!r}? Known: {listed}" if close else f"known: {listed}"
+
+
+def warn(text: str) -> None:
+    """Warn at the line of the user's own code that led here, however deep it calls.
+
+    It is said each time, also where a notebook's cell is run again: Python keeps a second one to itself.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+    where = frame.f_globals.get("__name__", "")
+    warnings.warn_explicit(text, UserWarning, frame.f_code.co_filename, frame.f_lineno, module=where)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("landscape", "torch", "contextlib")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from landscape.errors import StoreError, UsageError
+from landscape.errors import StoreError, UsageError, warn
 from landscape.objective import Batch, Batches, LossFunction, Objective, batch_size
 from landscape.parameters import Parameters, Selection, only
 from landscape.precision import cast, in_dtype
@@ -323,7 +322,7 @@ class Observer(AbstractContextManager["Observer"]):
             if isinstance(sink, RunFolder):
                 with suppress(StoreError):  # the next append meets the same, and says so
                     sink.note(said)
-        warnings.warn(f"{said}. Training goes on; strict=True raises instead", stacklevel=7)
+        warn(f"{said}. Training goes on; strict=True raises instead")
 
     def _check_repeatable(self, moment: Moment) -> None:
         """Evaluate twice: what differs is state that no snapshot could put back, and the user must know."""
@@ -337,11 +336,10 @@ class Observer(AbstractContextManager["Observer"]):
                 raise
             return
         if not torch.equal(first, second) and bool(torch.isfinite(first) & torch.isfinite(second)):
-            warnings.warn(
+            warn(
                 f"{type(self.model).__name__} gave two losses ({float(first):.9g}, {float(second):.9g}) at the same "
                 "weights, batch, buffers and random state: its forward keeps Python state that probes can't put "
-                "back, or its device is not deterministic. Differences of this size in a measure mean nothing",
-                stacklevel=6,
+                "back, or its device is not deterministic. Differences of this size in a measure mean nothing"
             )
 
 

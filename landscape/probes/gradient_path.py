@@ -279,6 +279,8 @@ def _step_sizes(
                 "the optimizer's parameter groups have different learning rates, so [1/2, 4] times 'the' rate "
                 'has no meaning: pass step_sizes=, or direction="update"'
             )
+        if rate == 0:
+            raise UsageError("the optimizer's learning rate is 0, so [1/2, 4] times it is no step: pass step_sizes=")
         return [multiple * (1.0 if rate is None else rate) for multiple in DEFAULT_MULTIPLES]
     sizes = [float(eta) for eta in given]
     if not sizes or not all(0.0 < eta < float("inf") for eta in sizes):
@@ -349,12 +351,10 @@ class GradientPathProbe:
         return 1 + points * (full if self.on == "full" else 1)
 
     def measure(self, moment: Moment) -> Iterable[Measurement]:
-        """Sweep at this moment."""
-        sizes = self.step_sizes
-        if sizes is None:
-            if moment.learning_rate is None:
-                raise UsageError("the gradient path probe needs the optimizer (for its learning rate) or step_sizes")
-            sizes = [m * moment.learning_rate for m in self.multiples or DEFAULT_MULTIPLES]
+        """Sweep at this moment; nothing where the window is of a learning rate that is 0, as at a warm-up's start."""
+        if self.step_sizes is None and moment.learning_rate == 0:
+            return
+        sizes = self._sizes(moment)
         path = gradient_path(
             moment.model,
             moment.loss_fn,
@@ -368,6 +368,20 @@ class GradientPathProbe:
         )
         window = "scaled" if self.step_sizes is None else "fixed"
         yield from self._rows(path, f"{self.direction}/{window}", moment.learning_rate)
+
+    def _sizes(self, moment: Moment) -> Sequence[float]:
+        if self.step_sizes is not None:
+            return self.step_sizes
+        rate = moment.learning_rate
+        if rate is None and self.direction == "update" and moment.optimizer is not None:
+            rate = 1.0  # one whole step of the optimizer's, as in gradient_path
+        if rate is None:
+            found = "this optimizer's parameter groups have different ones" if moment.optimizer else "there is none"
+            raise UsageError(
+                f"the gradient path probe needs an optimizer with one learning rate, and {found}: give its window, "
+                'build_probe("gradient_path", step_sizes=[...]) from landscape.probes'
+            )
+        return [m * rate for m in self.multiples or DEFAULT_MULTIPLES]
 
     def _rows(self, path: GradientPath, variant: str, rate: float | None) -> Iterable[Measurement]:
         def row(quantity: str, value: float, index: int = 0) -> Measurement:
@@ -389,7 +403,7 @@ class GradientPathProbe:
                 numbers = value.reshape(-1).tolist()
                 for index, number in enumerate(numbers):
                     yield row(item.name, float(number), index)
-        if rate is not None:
+        if rate:
             sizes = path.step_sizes.tolist()
             nearest_index = min(range(len(sizes)), key=lambda k: abs(sizes[k] - rate))
             if (

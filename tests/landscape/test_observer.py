@@ -1,5 +1,7 @@
 """The Observer: when it measures, what it records, what it refuses."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -130,3 +132,66 @@ def test_state_dict_resumes_steps_and_the_memory_of_probes(setting):
     frame = whole.frame()
     assert frame[frame.step >= 3].reset_index(drop=True).equals(second.frame())
     assert "shift_first" in set(frame.quantity)
+
+
+def _warming_up(model, lr=0.1):
+    """SGD whose rate is 0 at the first of its steps, as linear warm-ups begin."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 2))
+
+
+@pytest.mark.parametrize("options", [{}, {"direction": "scale-invariant"}, {"direction": "update"}])
+def test_a_warm_up_that_begins_at_rate_0_loses_that_step_only(setting, options):
+    model, _, batches = setting
+    optimizer, scheduler = _warming_up(model)
+    probe = PROBES["gradient_path"](**options)
+    observer = landscape.Observer(model, _loss, [probe], every=1, optimizer=optimizer, strict=True)
+    for batch in batches[:4]:
+        optimizer.zero_grad()
+        _loss(model, batch).backward()
+        observer.step(batch)
+        optimizer.step()
+        scheduler.step()
+    frame = observer.frame()
+    assert sorted(frame.step.unique()) == [1, 2, 3]
+    assert sorted(frame.learning_rate.unique()) == [0.05, 0.1]
+
+
+def test_a_window_of_its_own_is_swept_at_rate_0_too(setting):
+    model, _, batches = setting
+    optimizer, _ = _warming_up(model)
+    probe = PROBES["gradient_path"](step_sizes=[0.1, 0.2])
+    observer = landscape.Observer(model, _loss, [probe], every=1, optimizer=optimizer, strict=True)
+    observer.step(batches[0])
+    assert observer.frame().query("quantity == 'step_sizes'").value.tolist() == pytest.approx([0.1, 0.2])
+
+
+def test_groups_with_different_rates_are_told_from_no_optimizer_and_the_update_needs_no_rate(setting):
+    model, _, batches = setting
+    optimizer = torch.optim.SGD([{"params": [model.weight], "lr": 0.1}, {"params": [model.bias], "lr": 0.2}])
+    for given, why in ((optimizer, "groups have different ones"), (None, "there is none")):
+        observer = landscape.Observer(model, _loss, ["gradient_path"], every=1, optimizer=given, strict=True)
+        with pytest.raises(UsageError, match=why):
+            observer.step(batches[0])
+    update = PROBES["gradient_path"](direction="update")
+    observer = landscape.Observer(model, _loss, [update], every=1, optimizer=optimizer, strict=True)
+    observer.step(batches[0])
+    assert len(observer.frame().query("quantity == 'loss'")) == 8
+
+
+@pytest.mark.parametrize("form", ["step", "watch"])
+def test_the_warning_names_the_users_own_line_each_time_that_a_cell_is_run(setting, form):
+    model, optimizer, batches = setting
+    cell = {"step": "obs.step(batch)", "watch": "for _ in obs.watch([batch]):\n    optimizer.step()"}[form]
+    code = compile(cell, "<a cell>", "exec")
+
+    def broken(model, batch):
+        raise RuntimeError("half way")
+
+    names = {"__name__": "__main__", "batch": batches[0], "optimizer": optimizer}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")  # what Python does by itself: the second of a line is dropped
+        for _ in range(2):
+            names["obs"] = landscape.Observer(model, broken, ["curvature"], every=1, optimizer=optimizer)
+            exec(code, names)
+    assert [one.filename for one in caught if "half way" in str(one.message)] == ["<a cell>"] * 2

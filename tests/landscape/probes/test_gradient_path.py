@@ -260,6 +260,13 @@ def test_groups_with_different_rates_need_step_sizes():
     assert float(path.step_sizes[0]) == pytest.approx(0.5)
 
 
+def test_a_rate_of_0_is_no_window():
+    model = _mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with pytest.raises(UsageError, match="learning rate is 0"):
+        landscape.gradient_path(model, _classify, _data(), optimizer=optimizer)
+
+
 def test_models_that_cannot_be_probed():
     frozen = _mlp().requires_grad_(False)
     with pytest.raises(ProbeError, match="no trainable parameter"):
