@@ -302,7 +302,13 @@ def _carried_out(
     place = Path(data_dir) if data_dir is not None else None
     (planned,) = plan(experiment, device=device, data_dir=place, terms=ARGUMENTS)
     name = planned.study.name
-    manifest = describe(device=device, threads=1, data={name: planned.checksum}, networks={name: planned.network})
+    manifest = describe(
+        device=device,
+        threads=1,
+        data={name: planned.checksum},
+        networks={name: planned.network},
+        losses=planned.losses,
+    )
     manifest |= {"analysis": "pairs", "changes": {arm: summary(made) for arm, made in planned.changes.items()}}
     kept = tempfile.TemporaryDirectory(prefix="landscape-compare-") if out is None else None
     path = Path(kept.name) / "run" if kept is not None else Path(str(out))

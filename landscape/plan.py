@@ -24,6 +24,7 @@ from landscape.models import build_model, model_changes
 from landscape.objective import Batch, Objective, batch_size, tensors_of
 from landscape.parameters import Parameters
 from landscape.preserve import preserved
+from landscape.randomness import seeded
 from landscape.swapping import Change
 from landscape.terms import FILE, Terms
 from landscape.training import build_optimizer
@@ -46,6 +47,8 @@ class StudyPlan:
         seconds_per_pass: arm label -> measured seconds of one pass; empty where not timed.
         changes: arm label -> what gives the user's own model its normalization; empty where that takes it itself.
         network: checksum of the user's own network without normalization, by its weights' names and shapes; or "".
+        losses: study, arm and seed -> the loss of two samples before training, by which changed code of the user's
+            is known; empty where none of it is the user's, and without those that are another each time.
     """
 
     study: Study
@@ -55,6 +58,7 @@ class StudyPlan:
     seconds_per_pass: Mapping[str, float] = field(default_factory=dict)
     changes: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
     network: str = ""
+    losses: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def total_passes(self) -> float:
@@ -114,6 +118,8 @@ def plan(
         passes, seconds, changes = {}, {}, {}
         networks: dict[tuple[str, float], Arm] = {}
         values: list[float] = []
+        losses: dict[str, float] = {}
+        own = is_reference(study.model.name) or bool(study.loss)
         network = ""
         for arm in study.arms:
             options = _options(study, arm, data, loss, terms)
@@ -122,8 +128,12 @@ def plan(
                 changes[arm.label] = changed
             if is_reference(study.model.name) and arm.norm == "none":
                 network = _checksum(model)
-            value = _first_loss(study, arm, model, loss, data.first(min(2, feed.size)), terms)
+            few = data.first(min(2, feed.size))
+            with seeded(0):
+                value = _first_loss(study, arm, model, loss, few, terms)
             values.append(value)
+            if own and (known := _known_loss(model, loss, few)) is not None:
+                losses[f"{study.name}, {arm.label}, seed {study.seeds[0]}"] = known
             _refuse_twin(study, arm, networks.setdefault((repr(model), value), arm), terms)
             run = Run(study, arm, (arm.learning_rates or study.learning_rates)[0], study.seeds[0])
             build_optimizer(study.optimizer, model, run.learning_rate)
@@ -133,7 +143,7 @@ def plan(
                 seconds[arm.label] = _seconds_per_pass(model, loss, feed, each)
         if not any(map(math.isfinite, values)):
             _refuse_no_loss(study, loss, model, data.first(feed.size), terms)
-        plans.append(StudyPlan(study, data.checksum, data.note, passes, seconds, changes, network))
+        plans.append(StudyPlan(study, data.checksum, data.note, passes, seconds, changes, network, losses))
     return tuple(plans)
 
 
@@ -182,6 +192,20 @@ def _first_loss(study: Study, arm: Arm, model: nn.Module, loss: Loss, batch: Bat
     except ProbeError as error:
         raise UsageError(f"{where}: {error}") from error
     return value
+
+
+def _known_loss(model: nn.Module, loss: Loss, batch: Batch) -> float | None:
+    """The loss by which code is known again: dropout is drawn alike; None where it is another each time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = []
+    try:
+        for _ in range(2):
+            with preserved(model), seeded(0):
+                found.append(float(loss(model, batch).detach()))
+    finally:
+        torch.set_num_threads(threads)
+    return found[0] if found[0] == found[1] and math.isfinite(found[0]) else None
 
 
 def _options(study: Study, arm: Arm, data: Dataset, loss: Loss, terms: Terms) -> dict[str, Any]:

@@ -137,7 +137,8 @@ def _train(
 
     data = {one.study.name: one.checksum for one in plans}
     networks = {one.study.name: one.network for one in plans}
-    manifest = describe(device=device, threads=1, data=data, networks=networks)
+    losses = {name: loss for one in plans for name, loss in one.losses.items()}
+    manifest = describe(device=device, threads=1, data=data, networks=networks, losses=losses)
     manifest |= {"changes": _changes(plans)}
     manifest |= {"analysis": source.name, "notes": {one.study.name: one.note for one in plans if one.note}}
     with Folder.open(out, experiment, manifest=manifest | {"commands": [again]}) as folder:

@@ -33,6 +33,7 @@ def describe(
     threads: int = 1,
     data: Mapping[str, str] | None = None,
     networks: Mapping[str, str] | None = None,
+    losses: Mapping[str, float] | None = None,
 ) -> Manifest:
     """The manifest of runs made here and now.
 
@@ -41,10 +42,11 @@ def describe(
         threads: torch threads per run.
         data: the checksum of each study's data.
         networks: the checksum of each study's own network, where it is the user's.
+        losses: of arms with code of the user's, by study, arm and seed: the loss before training.
 
     >>> sorted(describe())  # doctest: +NORMALIZE_WHITESPACE
-    ['commit', 'cpu_capability', 'data', 'device', 'landscape', 'machine', 'networks', 'numpy', 'python', 'threads',
-     'torch']
+    ['commit', 'cpu_capability', 'data', 'device', 'landscape', 'losses', 'machine', 'networks', 'numpy', 'python',
+     'threads', 'torch']
     """
     try:
         version = metadata.version("landscape-smoothness")
@@ -64,6 +66,7 @@ def describe(
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "data": dict(data or {}),
         "networks": {study: checksum for study, checksum in (networks or {}).items() if checksum},
+        "losses": dict(losses or {}),
     }
 
 

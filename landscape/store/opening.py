@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from landscape.errors import StoreError, UsageError
@@ -9,6 +11,9 @@ from landscape.experiment import Experiment
 from landscape.store.files import store_errors
 from landscape.store.identity import check_keys, differences, union
 from landscape.store.manifest import Manifest, changes, read_manifest
+
+#: By how much a loss differs, relatively, where the code is the same: here, and with another processor or torch.
+SAME_LOSS, SAME_LOSS_ELSEWHERE = 1e-6, 1e-3
 
 
 def refuse_foreign(path: Path) -> None:
@@ -66,15 +71,29 @@ def extend(path: Path, asked: Experiment, manifest: Manifest) -> tuple[Experimen
             for study in sorted(new.keys() & old.keys())
             if new[study] != old[study]
         ]
+    told = changes(before, manifest)
+    close = SAME_LOSS_ELSEWHERE if told else SAME_LOSS
+    differ += _other_code(before.get("losses", {}), manifest.get("losses", {}), close)
     if differ:
         shown = "".join(f"\n  {line}" for line in differ[:8])
         more = f"\n  and {len(differ) - 8} more" if len(differ) > 8 else ""
         raise UsageError(f"{path} holds another experiment:{shown}{more}\nUse another folder: --out {_free(path)}")
     both = union(earlier, asked)
     check_keys(both)
-    notes = [*before["warnings"], *(note for note in changes(before, manifest) if note not in before["warnings"])]
+    notes = [*before["warnings"], *(note for note in told if note not in before["warnings"])]
     merged = {key: before.get(key, {}) | manifest.get(key, {}) for key in ("data", "networks", "changes")}
+    merged["losses"] = manifest.get("losses", {}) | before.get("losses", {})  # the first of each, or they would drift
     return both, manifest | before | {"warnings": notes} | merged
+
+
+def _other_code(before: Mapping[str, float], now: Mapping[str, float], tolerance: float) -> list[str]:
+    """Where the user's code gives another loss before training than it gave when the folder was made."""
+    return [
+        f"{name}: the loss before training was {before[name]:.6g} and is {loss:.6g} now; the code of the model, the "
+        "loss or the data has changed"
+        for name, loss in now.items()
+        if not math.isclose(before.get(name, loss), loss, rel_tol=tolerance)
+    ]
 
 
 def _free(path: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -328,6 +329,54 @@ def test_functions_of_one_name_are_told_apart_by_what_they_are_for() -> None:
         return mine
 
     assert not compared(one("model"), one("data"), norms=["batch"], steps=1).failed
+
+
+def _smoothed(share: float) -> Any:
+    return lambda model, batch: F.cross_entropy(model(batch[0]), batch[1], label_smoothing=share)
+
+
+class Wide(nn.Module):
+    """One network by its layers, another by its forward."""
+
+    def __init__(self, forward: Any) -> None:
+        super().__init__()
+        self.first, self.second, self.drop, self.run = nn.Linear(7, 7), nn.Linear(7, 3), nn.Dropout(0.5), forward
+
+    def forward(self, x: Tensor) -> Any:
+        return self.second(self.drop(self.run(self.first(x), x)))
+
+
+def plain() -> nn.Module:
+    return Wide(lambda hidden, x: hidden.relu())
+
+
+def test_changed_code_under_the_same_name_does_not_go_on_in_the_folder(tmp_path: Any) -> None:
+    settings: Any = {"out": tmp_path / "loss", "loss_fn": _smoothed(0.1)}
+    compared(plain, splits(joined), **settings)
+    compared(plain, splits(joined), **settings | {"seeds": 2})
+    with pytest.raises(UsageError, match=r"main, none, seed 0: the loss before training was .* the code of the model"):
+        compared(plain, splits(joined), **settings | {"loss_fn": _smoothed(0.101), "seeds": 3})
+    compared(lambda: plain(), splits(joined), out=tmp_path / "model")
+    with pytest.raises(UsageError, match="the code of the model, the loss or the data has changed"):
+        compared(lambda: Wide(lambda hidden, x: hidden.relu() + x), splits(joined), out=tmp_path / "model")
+
+
+def test_a_loss_that_is_another_each_time_is_no_changed_code(tmp_path: Any) -> None:
+    noise = np.random.default_rng()
+
+    def noisy(model: nn.Module, batch: Any) -> Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1]) * float(noise.uniform(1, 2))
+
+    for seeds in (1, 2):
+        assert not compared(plain, splits(joined), out=tmp_path / "run", loss_fn=noisy, seeds=seeds).failed
+
+
+def test_a_look_before_training_draws_nothing_from_the_users_generator() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    compared(plain, splits(joined), steps=1)
+    assert torch.rand(1) == expected
 
 
 def test_two_samples_without_a_label_are_no_reason_to_refuse() -> None:

@@ -144,6 +144,23 @@ def test_other_data_under_the_same_name_are_refused(tmp_path):
         Folder.open(tmp_path / "d", experiment(), manifest={"data": {"vgg": "bb"}})
 
 
+def test_other_code_is_told_from_another_processor(tmp_path):
+    def trained(losses, processor="AVX2"):
+        made = {"losses": losses, "torch": "1", "cpu_capability": processor}
+        Folder.open(tmp_path / "d", experiment(), manifest=made).close()
+
+    trained({"vgg, none, seed 0": 1.0})
+    trained({"vgg, none, seed 0": 1.0 + 1e-7, "vgg, batch, seed 0": 3.0})
+    with pytest.raises(UsageError, match=r"vgg, none, seed 0: the loss before training was 1 and is 1\.0001 now"):
+        trained({"vgg, none, seed 0": 1.0001})
+    trained({"vgg, none, seed 0": 1.0001}, processor="AVX512")
+    with pytest.raises(UsageError, match="was 3 and is 4 now"):  # of an arm that came the second time
+        trained({"vgg, none, seed 0": 1.0, "vgg, batch, seed 0": 4.0})
+    with pytest.raises(UsageError, match="was 3 and is 4 now"):
+        trained({"vgg, batch, seed 0": 4.0}, processor="AVX512")
+    assert Folder.read(tmp_path / "d").manifest["losses"] == {"vgg, none, seed 0": 1.0, "vgg, batch, seed 0": 3.0}
+
+
 def test_a_folder_with_other_files_is_refused_and_left_as_it_was(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(UsageError, match=rf"holds other files \(thesis.tex\).*--out {tmp_path / 'run'}"):
