@@ -235,7 +235,7 @@ def test_a_python_file_brings_its_own_analysis(tiny: Path, landscape: Call) -> N
         (["tiny.toml", "--norm", ""], "no normalization ''"),
         (["tiny.toml", "--seeds", "100000000000"], "must be 10,000 or fewer seeds"),
         (["tiny.toml", "--steps", "100000000000000000000"], "must be 1,000,000,000 or fewer"),
-        (["tiny.toml", "--set", "batch_size=1"], "arm 'batch': model 'mlp' can't take inputs (1, 1, 8, 8)"),
+        (["tiny.toml", "--set", "batch_size=1"], "arm 'batch': model 'mlp' can't train with batch_size = 1"),
         (["tiny.toml", "--device", "cpu:7"], "--device cpu:7: choose auto"),
         (["raising.py"], "raising.py raises ZeroDivisionError: division by zero"),
         (["leaving.py"], "leaving.py raises SystemExit: 7"),
