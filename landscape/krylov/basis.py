@@ -12,8 +12,9 @@ Product = Callable[[Tensor], Tensor]
 
 #: Entries summed in the vectors' own precision before the sum goes on in float64; also fits the caches.
 CHUNK = 1 << 16
-#: A second pass of Gram-Schmidt below this ratio of the norms after and before the first.
-TWICE = 0.1
+#: A second pass of Gram-Schmidt below this ratio of the norms after and before the first: above it, what is not
+#: orthogonal in the basis shrinks from step to step, below it grows (Daniel, Gragg, Kaufman & Stewart 1976).
+TWICE = 0.5**0.5
 #: What is left below this many units of rounding of what was there is rounding.
 ROUNDING_UNITS = 64.0
 
