@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from landscape.errors import ProbeError
-from landscape.hooks import hooked
+from landscape.hooks import hooked, is_transformed
 from landscape.objective import Batch, Batches, Objective, tensors_of
 from landscape.parameters import eager_name, modules_of
 
@@ -43,7 +43,7 @@ def trace_layers(objective: Objective, batch: Batch) -> tuple[list[Layer], str]:
 
     Returns:
         The layers in first-call order, and "graph" or, where the graph can't be seen (a checkpointed or
-        custom function hides parameters), "call order".
+        custom function hides parameters, a transform of torch.func what flows), "call order".
 
     Raises:
         ProbeError: no module with a trainable weight of two or more dimensions was called.
@@ -55,7 +55,11 @@ def trace_layers(objective: Objective, batch: Batch) -> tuple[list[Layer], str]:
     calls: dict[nn.Module, list[Any]] = {}  # insertion order is first-call order
     outputs: list[Any] = []
 
+    unseen = False
+
     def remember(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        nonlocal unseen
+        unseen = unseen or any(map(is_transformed, tensors_of([args, kwargs])))
         roots = [tensor.grad_fn for tensor in tensors_of([args, kwargs])]
         calls.setdefault(module, []).extend(root for root in roots if root is not None)
 
@@ -66,7 +70,7 @@ def trace_layers(objective: Objective, batch: Batch) -> tuple[list[Layer], str]:
     with hooked(owned, before=remember, after=produced):
         loss = objective.loss(one)
     seen = _reachable([loss.grad_fn, *outputs])  # outputs: a head that is called but not in the loss hides nothing
-    hidden = any(id(p) not in seen for module in calls for _, p in owned[module])
+    hidden = unseen or any(id(p) not in seen for module in calls for _, p in owned[module])
     layers: list[Layer] = []
     earlier: frozenset[int] = frozenset()
     for module, roots in calls.items():

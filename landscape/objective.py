@@ -36,6 +36,9 @@ class Batches(Sequence[Batch]):
         batches: the mini-batches.
         weights: weight of each; its number of examples if None.
 
+    Raises:
+        UsageError: there is none; one is empty; weights are missing, or no weights.
+
     >>> len(Batches([torch.zeros(4, 2), torch.zeros(2, 2)]))
     2
     """
@@ -46,7 +49,12 @@ class Batches(Sequence[Batch]):
         self.batches = list(batches)
         sizes = [float(batch_size(batch)) for batch in self.batches] if weights is None else list(weights)
         for number, batch in enumerate(self.batches):
-            lengths = [tensor.shape[0] for tensor in tensors_of(batch) if tensor.ndim]
+            lengths = list(_lengths(batch))
+            if weights is None and not lengths and len(self.batches) > 1:
+                raise UsageError(
+                    f"how many examples batch {number} has can't be seen in a {type(batch).__name__}, and batches are "
+                    "weighted by it: pass Batches([...], weights=[...])"
+                )
             if lengths and not any(lengths):
                 raise UsageError(
                     f"batch {number} of {len(self.batches)} is empty, and its loss no number: leave it out"
@@ -85,17 +93,22 @@ def as_batches(batches: Batch) -> Batches:
 
 def tensors_of(batch: Batch) -> Iterator[Tensor]:
     """Every tensor of a nest of dicts, lists, tuples and dataclasses, in order."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, Mapping):
+    return (leaf for leaf in _leaves(batch) if isinstance(leaf, Tensor))
+
+
+def _leaves(batch: Batch) -> Iterator[Any]:
+    """What a nest holds, in order."""
+    if isinstance(batch, Mapping):
         for value in batch.values():
-            yield from tensors_of(value)
+            yield from _leaves(value)
     elif isinstance(batch, list | tuple):
         for value in batch:
-            yield from tensors_of(value)
+            yield from _leaves(value)
     elif dataclasses.is_dataclass(batch) and not isinstance(batch, type):
         for field in dataclasses.fields(batch):
-            yield from tensors_of(getattr(batch, field.name))
+            yield from _leaves(getattr(batch, field.name))
+    else:
+        yield batch
 
 
 def mapped(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -122,12 +135,18 @@ def mapped(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
 
 
 def batch_size(batch: Batch) -> int:
-    """Examples in a batch: the leading dimension of its first tensor that has one (1 where there is none).
+    """Examples in a batch: the leading dimension of its first tensor or array that has one (1 where there is none).
 
     >>> batch_size({"temperature": torch.tensor(0.5), "x": torch.zeros(8, 2)})
     8
     """
-    return next((int(tensor.shape[0]) for tensor in tensors_of(batch) if tensor.ndim), 1)
+    return next(_lengths(batch), 1)
+
+
+def _lengths(batch: Batch) -> Iterator[int]:
+    """Leading dimensions of its tensors and arrays."""
+    shapes: Iterator[Sequence[int]] = (getattr(leaf, "shape", ()) for leaf in _leaves(batch))
+    return (int(shape[0]) for shape in shapes if len(shape))
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:

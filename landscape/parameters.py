@@ -207,6 +207,11 @@ def differentiate(
         words = str(error).splitlines()[0][:160]
         if "use_reentrant" in words:
             raise ProbeError(_REENTRANT) from error
+        if "differentiated Tensors does not require grad" in words:  # a forward froze it: as one that is not used
+            live = [p for p in inputs if p.requires_grad]
+            given = differentiate(output, live, weights, create_graph=create_graph, retain_graph=retain_graph)
+            by_id = dict(zip(map(id, live), given, strict=True))
+            return tuple(by_id.get(id(p)) for p in inputs)
         if "is not implemented" in words or "double backward" in words:
             raise ProbeError(f"{_ONCE} ({words})") from error
         raise

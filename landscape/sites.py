@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.hooks import hooked
+from landscape.hooks import hooked, refuse_transformed
 from landscape.layers import own_parameters
 from landscape.objective import Batch, Batches, Objective, tensors_of
 from landscape.parameters import modules_of
@@ -46,6 +46,8 @@ def _collected(
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: Any = inputs) -> None:
             first = next(tensors_of([args, kwargs]), None)
+            if first is not None:
+                refuse_transformed(first, names[module])
             if first is not None and first.is_floating_point():
                 inputs[module] = first.clone()  # an in-place nonlinearity overwrites its input
 

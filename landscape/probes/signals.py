@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import ProbeError, UsageError
-from landscape.hooks import hooked
+from landscape.hooks import hooked, refuse_transformed
 from landscape.layers import own_parameters, trace_layers
 from landscape.objective import Batch, Batches, LossFunction, Objective, tensors_of
 from landscape.parameters import modules_of
@@ -92,7 +92,10 @@ def layer_signals(
         found = {module: name for name, module in modules.items()}
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            inputs[found[module]] += [t for t in [next(tensors_of([args, kwargs]), None)] if t is not None]
+            first = next(tensors_of([args, kwargs]), None)
+            if first is not None:
+                refuse_transformed(first, found[module])
+                inputs[found[module]].append(first)
 
         with hooked(modules.values(), before=before):
             loss = objective.loss(batch)

@@ -13,6 +13,7 @@ from torch.nn.utils import prune
 import landscape
 from landscape.errors import ProbeError, UsageError
 from landscape.probes import PROBES
+from landscape.probes.signals import layer_signals
 from landscape.probes.updates import layer_updates
 from landscape.products import curvature_operator
 
@@ -93,12 +94,28 @@ def test_losses_that_differentiate_for_themselves_are_followed_along_a_sweep_and
     line = landscape.loss_slice(net, loss_fn, batch, directions=[direction], extent=1, points=3)
     by_hand = [float(loss_fn(_moved(net, x * direction), batch).detach()) for x in (-1, 0, 1)]
     assert line.loss.tolist() == pytest.approx(by_hand, rel=1e-12)
-    if loss_fn is not _per_sample:  # vmap's own tensors do not leave it
+    if loss_fn is _per_sample:
+        for read in (landscape.activation_statistics, layer_signals):
+            with pytest.raises(ProbeError, match=r"called inside a transform of torch.func.*on the whole batch"):
+                read(net, loss_fn, batch)
+    else:
         (site,) = landscape.activation_statistics(net, loss_fn, batch).sites
         weights = 2 * net[0].weight if loss_fn is _called_functionally else net[0].weight
         bias = 2 * net[0].bias if loss_fn is _called_functionally else net[0].bias
         exact = (batch[0] @ weights.T + bias).detach().float()
         torch.testing.assert_close(site.mean, exact.mean(0))
+
+
+def test_layers_inside_a_transform_are_taken_in_the_order_of_their_calls(batch):
+    """The tensors of vmap show no graph: layers without ancestors would have a shift of exactly 0."""
+    per_sample = lambda model, b: F.cross_entropy(torch.func.vmap(lambda x: model(x))(b[0]), b[1])  # noqa: E731
+    net = _net()
+    sgd = torch.optim.SGD(net.parameters(), lr=0.1)
+    found, plain = (landscape.covariate_shift(net, loss, batch, sgd) for loss in (per_sample, _cross_entropy))
+    assert (found.ancestry, plain.ancestry) == ("call order", "graph")
+    assert found.before == plain.before == ((), ("0",))
+    assert float(plain.distance[1]) > 0.0
+    torch.testing.assert_close(found.distance, plain.distance)
 
 
 def test_a_comparison_trains_on_a_loss_that_differentiates_its_input():
@@ -389,6 +406,28 @@ def test_a_batch_counts_the_examples_of_its_first_tensor_that_has_some(batch):
         {"temperature": torch.tensor(1.0), "x": batch[0][9:]},
     ]
     assert landscape.Batches(parts).weights == [0.75, 0.25]
+    arrays = [(part["x"].numpy(), None) for part in parts]
+    assert landscape.Batches(arrays).weights == [0.75, 0.25]
+    graphs = [Forms(None), Forms(None)]
+    with pytest.raises(UsageError, match=r"how many examples batch 0 has can't be seen in a Forms.*weights=\["):
+        landscape.Batches(graphs)
+    assert landscape.Batches(graphs, [1, 3]).weights == [0.25, 0.75]
+
+
+def test_a_learning_rate_of_zero_has_no_window_and_a_warm_up_loses_no_probe(batch):
+    net = _net()
+    sgd = torch.optim.SGD(net.parameters(), lr=1.0)
+    warm_up = torch.optim.lr_scheduler.LambdaLR(sgd, lambda step: 0.1 * step)
+    obs = landscape.Observer(net, _cross_entropy, ["gradient_path", "updates"], every=1, optimizer=sgd, strict=True)
+    for part in obs.watch([batch] * 3):
+        sgd.zero_grad()
+        _cross_entropy(net, part).backward()
+        sgd.step()
+        warm_up.step()
+    steps = {probe: sorted(set(rows.step)) for probe, rows in obs.frame().groupby("probe")}
+    assert steps == {"gradient_path": [1, 2], "updates": [0, 1, 2]}
+    with pytest.raises(UsageError, match="learning rate is 0"):
+        landscape.gradient_path(net, _cross_entropy, batch, optimizer=torch.optim.SGD(net.parameters(), lr=0.0))
 
 
 @dataclasses.dataclass

@@ -130,6 +130,27 @@ def test_a_buffer_that_changes_its_size_in_place_gets_it_back(batch, trained, sa
     assert same(trained(Growing, _loss, [batch] * 3), trained(Growing, _loss, [batch] * 3, _observed))
 
 
+class Freezing(nn.Module):
+    """Trains one layer at one call and the other at the next."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.act, self.b, self.calls = nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3), 0
+
+    def forward(self, x):
+        self.calls += 1
+        self.a.requires_grad_(self.calls % 2 == 0)
+        return self.b(self.act(self.a(x)))
+
+
+def test_what_a_forward_freezes_is_trained_again_as_it_was(batch, trained, same):
+    net = Freezing()
+    landscape.gradient_path(net, _loss, batch, [0.1])
+    assert all(p.requires_grad for p in net.parameters())
+    ends = [trained(Freezing, _loss, [batch] * 3, observer) for observer in (None, _observed)]
+    assert same(*ends)
+
+
 class Locked(nn.Linear):
     def __init__(self):
         super().__init__(5, 3)
