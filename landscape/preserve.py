@@ -198,6 +198,8 @@ class Snapshot:
         self.values = [p.detach().clone() for p in self.parameters]
         self.gradients = [p.grad for p in self.parameters]
         self._flags = [p.requires_grad for p in self.parameters]
+        self._moving: list[tuple[nn.Parameter, Tensor]] | None = None
+        self._evaluated = False
         modules = list(model.modules())
         self._modules = [_ModuleState(module) for module in modules]
         self._holding = [state for state in self._modules if state.holds]
@@ -212,13 +214,27 @@ class Snapshot:
         return next(v for p, v in zip(self.parameters, self.values, strict=True) if p is parameter)
 
     def rewind(self) -> None:
-        """Buffers, extra state, plain attributes and generators back to the start; weights and flags stay.
+        """Buffers, frozen weights, extra state, attributes and generators back to the start; w and flags stay.
 
         Called before every evaluation of a sweep, so that each sees the same buffers and the same draws.
         """
         torch.clear_autocast_cache()  # inside a user's autocast it holds casts of weights that have moved since
         self._restore_modules(flags=False)
+        self._rewind_frozen()
         self.random.restore()
+
+    def _rewind_frozen(self) -> None:
+        """Weights that are not trained, where a forward moves them (a momentum encoder), are like buffers.
+
+        Which ones does shows after the first evaluation; only these are put back before each further one.
+        """
+        if self._moving is None and self._evaluated:
+            rows = zip(self.parameters, self.values, self._flags, strict=True)
+            frozen = [(p, value) for p, value, trained in rows if not trained and not p.is_meta]
+            self._moving = [(p, value) for p, value in frozen if not torch.equal(p.data, value)]
+        for p, value in self._moving or ():
+            p.data.copy_(value)
+        self._evaluated = True
 
     def keep_flags(self) -> None:
         """Train flags as they are now are those of the sweep; ``restore`` still brings back the first ones."""

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape.errors import ProbeError
 from landscape.objective import Batch, tensors_of
+from landscape.parameters import refuse
 from landscape.preserve import preserved, unwrapped
 from landscape.probes.base import Measurement, Moment, measurements
 from landscape.probes.chain import Link, trace_chain
@@ -77,8 +78,8 @@ def input_lipschitz(
         seed: of the first vectors.
 
     Raises:
-        ProbeError: inputs that are no floating-point numbers, another output than one tensor, an output that
-            does not depend on the input, or samples that depend on each other.
+        ProbeError: inputs that are no floating-point numbers, a model that takes several, another output than one
+            tensor, an output that does not depend on the input, or samples that depend on each other.
 
     Cost: a forward and a backward pass, and about two backward passes an iteration; for the upper bound some
     dozens to hundreds of products of each layer with one sample, in float64.
@@ -96,10 +97,17 @@ def input_lipschitz(
         sdpa_kernel(SDPBackend.MATH),
     ):
         net = unwrapped(model).eval()
+        refuse(net)
         x = _inputs(batch)
         with torch.no_grad():
             # clone: the noted output must not be the input itself; what runs in place would write into the batch
-            output, links, unknown = trace_chain(net, x.clone())
+            try:
+                output, links, unknown = trace_chain(net, x.clone())
+            except TypeError as error:
+                raise ProbeError(
+                    f"{type(net).__name__} can't be called with the inputs alone ({error}): wrap it in a module of one "
+                    "input, which hands it the others"
+                ) from error
         _check_separate(net, x, output)
         per_sample, count, converged = _power(net, x, iterations, tolerance, seed)
         constants = [link.constant for link in links if link.constant is not None]

@@ -383,6 +383,31 @@ def test_models_with_tensors_aside_are_measured_in_another_arithmetic(batch, cha
     assert same(trained(fixed, _cross_entropy, [half] * 2), trained(fixed, _cross_entropy, [half] * 2, observed))
 
 
+def test_another_arithmetic_goes_for_named_batches_and_for_what_the_optimizer_remembers(batch):
+    half = (batch[0].bfloat16(), batch[1])
+    net = _net().bfloat16()
+    adam = torch.optim.Adam(net.parameters(), lr=0.1)
+    for _ in range(3):
+        adam.zero_grad()
+        _cross_entropy(net, half).backward()
+        adam.step()
+    held = {"fixed": half, "held-out": half, "full": landscape.Batches([half, half])}
+    probes = ["updates", "activations", PROBES["gradient_path"](on="held-out"), PROBES["curvature"](on="full")]
+    obs = landscape.Observer(
+        net, _cross_entropy, probes, optimizer=adam, batches=held, dtype=torch.float64, strict=True
+    )
+    obs.step(half)
+    frame = obs.frame().set_index(["probe", "quantity", "layer"]).value
+    moments = [adam.state[net[0].weight][name].double() for name in ("exp_avg", "exp_avg_sq")]
+    w, g = net[0].weight.detach().double(), net[0].weight.grad.double()
+    m, v = 0.9 * moments[0] + 0.1 * g, 0.999 * moments[1] + 0.001 * g**2  # Kingma & Ba 2015, algorithm 1, t = 4
+    step = 0.1 * (m / (1 - 0.9**4)) / ((v / (1 - 0.999**4)).sqrt() + 1e-8)
+    found = frame["updates", "relative_update", "0.weight"]
+    assert float(found) == pytest.approx(float(step.norm() / w.norm()), rel=1e-9)
+    wide = landscape.gradient_curvature(copy.deepcopy(net).double(), _cross_entropy, (half[0].double(), half[1]))
+    assert float(frame["curvature", "gradient_curvature", ""]) == pytest.approx(float(wide), rel=1e-9)
+
+
 def test_batches_that_can_be_gone_through_once_or_hold_nothing_are_refused_with_what_to_do(batch):
     net, (x, y) = _net(), batch
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=4)

@@ -151,6 +151,42 @@ def test_what_a_forward_freezes_is_trained_again_as_it_was(batch, trained, same)
     assert same(*ends)
 
 
+class Momentum(nn.Module):
+    """A target network that every forward moves towards the one that is trained, written in one of the usual ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.online, self.act, self.head = nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)
+        self.target, self.way = nn.Linear(5, 4).requires_grad_(False), way
+
+    def forward(self, x):
+        for p, q in zip(self.target.parameters(), self.online.parameters(), strict=True):
+            if self.way == "in place":
+                p.data.mul_(0.5).add_(0.5 * q.detach().data)
+            elif self.way == "bound anew":
+                p.data = 0.5 * p.data + 0.5 * q.data
+            else:
+                with torch.no_grad():
+                    p.lerp_(q, 0.5)
+        return self.head(self.act(self.online(x)) - self.target(x))
+
+
+@pytest.mark.filterwarnings("error:.*gave two losses")
+@pytest.mark.parametrize("way", ["in place", "bound anew", "under no_grad"])
+def test_frozen_weights_that_a_forward_moves_are_the_same_at_every_point(way, batch, trained, same):
+    build = lambda: Momentum(way)  # noqa: E731
+    net = build()
+    before = [p.detach().clone() for p in net.parameters()]
+    path = landscape.gradient_path(net, _loss, batch, [1e-9] * 3)
+    assert path.loss.tolist() == pytest.approx([float(path.loss0)] * 3, rel=1e-6)
+    half = [0.5 * p + 0.5 * q for p, q in zip(net.target.parameters(), net.online.parameters(), strict=True)]
+    by_hand = net.act(net.online(batch[0])) - nn.functional.linear(batch[0], *half)
+    assert float(path.loss0) == pytest.approx(float(nn.functional.cross_entropy(net.head(by_hand), batch[1])), rel=1e-6)
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
+    ends = [trained(build, _loss, [batch] * 3, observer) for observer in (None, _observed)]
+    assert same(*ends)
+
+
 class Locked(nn.Linear):
     def __init__(self):
         super().__init__(5, 3)

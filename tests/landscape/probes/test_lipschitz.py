@@ -314,3 +314,12 @@ def test_an_output_without_a_graph_is_refused():
 
     with pytest.raises(ProbeError, match="was it detached"):
         landscape.input_lipschitz(Detached(3, 2), _x(2, 3).float())
+
+
+def test_a_network_of_several_inputs_is_told_to_be_wrapped():
+    class Two(nn.Linear):
+        def forward(self, x, scale):
+            return super().forward(x) * scale
+
+    with pytest.raises(ProbeError, match=r"Two can't be called with the inputs alone.*'scale'.*wrap it"):
+        landscape.input_lipschitz(Two(2, 1), torch.ones(3, 2))
