@@ -128,6 +128,29 @@ def test_a_comparison_trains_on_a_loss_that_differentiates_its_input():
     assert full == pytest.approx(rows[rows.quantity == "loss0"].value.iloc[0], rel=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_loss_under_autocast_is_rounded_at_the_moved_weights_as_training_would(batch, dtype):
+    net, data = _net().float(), (batch[0].float(), batch[1])
+
+    def loss_fn(model, b):
+        with torch.autocast("cpu", dtype=dtype):
+            return F.cross_entropy(model(b[0]), b[1])
+
+    gradient = torch.autograd.grad(loss_fn(net, data), list(net.parameters()))
+    path = landscape.gradient_path(net, loss_fn, data, [0.1, 0.7])
+    for eta, found, distance in zip([0.1, 0.7], path.loss, path.gradient_distance, strict=True):
+        there = copy.deepcopy(net)
+        for p, g in zip(there.parameters(), gradient, strict=True):
+            p.data.sub_(g, alpha=eta)
+        loss = loss_fn(there, data)
+        assert float(found) == float(loss.detach())  # the same operations: to the bit
+        moved = torch.autograd.grad(loss, list(there.parameters()))
+        by_hand = torch.cat([(a - b).flatten() for a, b in zip(moved, gradient, strict=True)]).norm()
+        assert float(distance) == pytest.approx(float(by_hand), rel=1e-5)
+    plain = landscape.gradient_path(net, _cross_entropy, data, [0.1, 0.7])
+    assert (plain.loss != path.loss).all()  # and not those of float32
+
+
 class Scaled(nn.Module):
     """What it does not have itself it hands on to the module inside, as adapters do."""
 
