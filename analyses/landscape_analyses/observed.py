@@ -5,6 +5,8 @@ One training has no replicates and nothing to be compared with, so nothing is de
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from landscape.analysis import Analysis, Figure, Section, Table, Verdict
@@ -17,6 +19,7 @@ from landscape.words import about, by_meaning, in_words, place, titled
 def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]:
     """One section per probe: its figures (but the one of page one) and a table of its numbers."""
     first = headline(experiment, frame)
+    frame = _numbered(frame)
     found = []
     for probe in by_meaning(frame["probe"]):
         rows = frame[frame["probe"] == probe]
@@ -27,8 +30,19 @@ def sections(experiment: Experiment, frame: pd.DataFrame) -> tuple[Section, ...]
 
 def headline(experiment: Experiment, frame: pd.DataFrame) -> Figure | None:
     """The landscape along the path, or else the first figure."""
+    frame = _numbered(frame)
     path = frame[frame["probe"] == "gradient_path"]
     return next(iter(overview(path if len(path) else frame)), None)
+
+
+def _numbered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with layer 2 before layer 10: a run folder has them in the order of the alphabet."""
+
+    def parts(layer: str) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", layer)]
+
+    order = {layer: at for at, layer in enumerate(sorted(frame["layer"].unique(), key=parts))}
+    return frame.sort_values("layer", kind="stable", key=lambda layers: layers.map(order))
 
 
 def recorded(experiment: Experiment, frame: pd.DataFrame) -> str:

@@ -113,8 +113,13 @@ def _from_file(name: str) -> Analysis:
         found: Any = load_object(f"{name}:ANALYSIS")
         if callable(found) and not isinstance(found, Analysis):
             found = found()
-    except LandscapeError:
-        raise
+    except LandscapeError as error:
+        if "has no 'ANALYSIS'" not in str(error):
+            raise
+        raise UsageError(
+            f"{name} defines no ANALYSIS, which `landscape run` would carry out; a network of your own goes with "
+            f"`landscape compare {name}:FUNCTION --data FILE.py:FUNCTION`"
+        ) from error
     except (Exception, SystemExit) as error:  # whatever the user's own code raises
         raise UsageError(f"{name} raises {type(error).__name__}: {error}; --debug shows where") from error
     if not isinstance(found, Analysis):

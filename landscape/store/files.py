@@ -24,7 +24,7 @@ _REMEDIES = {
     "SQLITE_FULL": "the disk is full; free some space and run the same command again: nothing is lost",
     "SQLITE_CORRUPT": "the database is damaged; delete it and run the same command again: this run starts over",
     "SQLITE_NOTADB": "this is not a database; delete it and run the same command again: this run starts over",
-    "SQLITE_READONLY": "the folder can't be written; make it writable or choose another with --out",
+    "SQLITE_READONLY": "the folder can't be written; make it writable or choose another place",
     "SQLITE_CANTOPEN": "it can't be opened; check that the folder exists and that you may write in it",
     "SQLITE_PERM": "you may not open it; check the folder's permissions",
     "SQLITE_BUSY": "another process holds it; wait for that process to end and run the same command again",

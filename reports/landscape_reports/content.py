@@ -180,7 +180,7 @@ def _best(verdict: Verdict) -> str:
     claim = verdict.claim
     interval = best.by_step or best.at_matched_loss
     size = f" {effect(claim, interval)}" if interval is not None else ""
-    reason = f". {best.reason}" if best.reason else ""
+    reason = f": {best.reason}" if best.reason else ""
     return f"{best.verdict}{size} ({_rates(claim, best)}){reason}"
 
 

@@ -238,6 +238,7 @@ def test_a_python_file_brings_its_own_analysis(tiny: Path, landscape: Call) -> N
         (["tiny.toml", "--set", "batch_size=1"], "arm 'batch': model 'mlp' can't train with batch_size = 1"),
         (["tiny.toml", "--device", "cpu:7"], "--device cpu:7: choose auto"),
         (["raising.py"], "raising.py raises ZeroDivisionError: division by zero"),
+        (["nets.py"], "nets.py defines no ANALYSIS, which `landscape run` would carry out; a network of your own goes"),
         (["leaving.py"], "leaving.py raises SystemExit: 7"),
         (["tiny.toml", "--set", "steps=[1"], "is no TOML value"),
         (["tiny.toml", "--set", "steps='x'"], "steps: should be a valid integer, not 'x'"),
@@ -253,6 +254,7 @@ def test_a_python_file_brings_its_own_analysis(tiny: Path, landscape: Call) -> N
 )
 def test_usage_errors_say_what_and_what_to_do(tiny: Path, landscape: Call, words: list[str], message: str) -> None:
     Path("raising.py").write_text("1 / 0")
+    Path("nets.py").write_text("def build():\n    return None\n")
     Path("leaving.py").write_text("raise SystemExit(7)")
     result = landscape("run", *words)
     assert message in result.stderr
