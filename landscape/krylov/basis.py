@@ -81,20 +81,29 @@ class Basis:
         self.size += 1
 
     def orthogonalize(self, v: Tensor) -> tuple[Tensor, float, float]:
-        """Take the basis out of ``v``, in place; classical Gram-Schmidt, a second time where much was taken.
+        """Take the basis out of ``v``, in place: the last two rows, then all by classical Gram-Schmidt.
+
+        The last two are what Lanczos' recurrence takes from a product. Once they are out, little but rounding is left
+        for the pass over all, and one is enough; where it takes much all the same, there is another.
 
         Returns:
             What was taken: coefficients (size,), float64 on the CPU; ||v|| before; ||v|| after.
         """
+        recent = max(self.size - 2, 0)
+        local = self.project(v, recent)
+        self._subtract(v, local, recent)
         coefficients = torch.zeros(self.size, dtype=torch.float64)
-        first = last = math.nan
+        first = math.nan
         for sweep in range(3):
             taken = self.project(v)
             self._subtract(v, taken)
-            values = torch.cat([taken, length(v)[None]]).cpu()  # one wait
-            coefficients += values[:-1]
-            before, last = float(torch.linalg.vector_norm(values)), float(values[-1])  # Pythagoras: orthonormal rows
-            first = before if sweep == 0 else first
+            values = torch.cat([taken, length(v)[None], local]).cpu()  # one wait
+            coefficients += values[: self.size]
+            last = float(values[self.size])
+            before = float(torch.linalg.vector_norm(values[: self.size + 1]))  # Pythagoras: the rows are orthonormal
+            if sweep == 0:
+                first = float(torch.linalg.vector_norm(values))
+                coefficients[recent:] += values[self.size + 1 :]
             if not last < TWICE * before or last <= ROUNDING_UNITS * self.eps * first:
                 break
         return coefficients, first, last
@@ -114,15 +123,15 @@ class Basis:
     def _parts(self) -> Iterator[Tensor]:
         yield from torch.split(self.rows, CHUNK, dim=1)
 
-    def project(self, v: Tensor) -> Tensor:
-        """Q v: ``size`` numbers in float64."""
-        total = torch.zeros(self.size, dtype=torch.float64, device=v.device)
+    def project(self, v: Tensor, first: int = 0) -> Tensor:
+        """Q v, of the rows from ``first`` on: numbers in float64."""
+        total = torch.zeros(self.size - first, dtype=torch.float64, device=v.device)
         for rows, part in zip(self._parts(), torch.split(v, CHUNK), strict=True):
-            total += (rows[: self.size] @ part).double()
+            total += (rows[first : self.size] @ part).double()
         return total
 
-    def _subtract(self, v: Tensor, coefficients: Tensor) -> None:
-        """V <- v - Q' c, in place."""
+    def _subtract(self, v: Tensor, coefficients: Tensor, first: int = 0) -> None:
+        """V <- v - Q' c, in place, of the rows from ``first`` on."""
         c = coefficients.to(v.dtype)
         for rows, part in zip(self._parts(), torch.split(v, CHUNK), strict=True):
-            part.addmv_(rows[: self.size].T, c, alpha=-1)
+            part.addmv_(rows[first : self.size].T, c, alpha=-1)
