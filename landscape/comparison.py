@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from landscape.errors import UsageError
+from landscape.errors import UsageError, warn
 from landscape.experiment import Arm, Experiment, Options, ProbeSpec, Run, Spec, Study
 from landscape.imports import lent, reference_to
 from landscape.objective import LossFunction
@@ -205,6 +205,7 @@ def compare(
     out: Path | str | None = None,
     device: str = "cpu",
     workers: int = 0,
+    verbose: bool = False,
 ) -> Compared:
     """Train one's own model without normalization and with each of ``norms``, and measure the landscape of each.
 
@@ -239,6 +240,7 @@ def compare(
         out: the run folder, where the same call goes on after a stop; None for one that goes with the result.
         device: "cpu", "cuda", "cuda:1", ...
         workers: runs at a time; 0 trains in this process. More need functions that can be imported.
+        verbose: say on standard error when a run has ended. Runs that failed are warned about in any case.
 
     Raises:
         UsageError, DataError: what is asked for can't be trained; the message says why.
@@ -271,7 +273,7 @@ def compare(
             chance_loss=chance_loss,
             fields=fields,
         )
-        return _carried_out(experiment, out, device, workers, data_dir)
+        return _carried_out(experiment, out, device, workers, data_dir, verbose)
 
 
 def _reference(stack: contextlib.ExitStack, given: Any, role: str, workers: int) -> str:
@@ -292,9 +294,14 @@ def _reference(stack: contextlib.ExitStack, given: Any, role: str, workers: int)
 
 
 def _carried_out(
-    experiment: Experiment, out: Path | str | None, device: str, workers: int, data_dir: Path | str | None
+    experiment: Experiment,
+    out: Path | str | None,
+    device: str,
+    workers: int,
+    data_dir: Path | str | None,
+    verbose: bool,
 ) -> Compared:
-    from landscape.execution import execute
+    from landscape.execution import endings, execute
     from landscape.plan import plan
     from landscape.store import Folder, describe
     from landscape.swapping.change import summary
@@ -313,5 +320,10 @@ def _carried_out(
     kept = tempfile.TemporaryDirectory(prefix="landscape-compare-") if out is None else None
     path = Path(kept.name) / "run" if kept is not None else Path(str(out))
     with Folder.open(path, experiment, manifest=manifest) as folder:
-        outcome = execute(folder, experiment.runs(), device=device, workers=workers, data_dir=place)
+        runs = experiment.runs()
+        say = endings(len(runs)) if verbose else lambda event: None
+        outcome = execute(folder, runs, device=device, workers=workers, data_dir=place, on_event=say)
+    if outcome.failed:
+        first, why = outcome.failed[0]
+        warn(f"{len(outcome.failed)} of {len(runs)} runs failed, the first {first.key}: {why}")
     return Compared(folder, outcome.failed, planned.changes, kept)

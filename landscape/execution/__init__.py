@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from landscape.execution.events import Event, Outcome
+from landscape.execution.events import Event, Outcome, endings
 from landscape.execution.slots import available_cpus, execute
 from landscape.execution.start import prepare
 
-__all__ = ["Event", "Outcome", "available_cpus", "execute", "prepare"]
+__all__ = ["Event", "Outcome", "available_cpus", "endings", "execute", "prepare"]

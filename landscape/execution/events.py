@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,3 +54,22 @@ class Outcome:
     def ok(self) -> bool:
         """Whether no run failed."""
         return not self.failed
+
+
+def endings(count: int) -> Callable[[Event], None]:
+    """What to tell events of ``count`` runs: a line on standard error for each run that has ended, and how.
+
+    Args:
+        count: runs in all.
+    """
+    ended = 0
+
+    def say(event: Event) -> None:
+        nonlocal ended
+        if event.kind in ("finished", "failed", "skipped"):
+            ended += 1
+            how = "was there already" if event.kind == "skipped" else event.kind
+            why = f": {event.text}" if event.text else ""
+            print(f"{ended}/{count} {event.run.key} {how}{why}", file=sys.stderr, flush=True)
+
+    return say

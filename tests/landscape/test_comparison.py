@@ -403,11 +403,23 @@ def test_a_loss_that_breaks_while_training_is_not_told_to_give_an_example() -> N
             raise ValueError("late trouble")
         return F.cross_entropy(model(batch[0]), batch[1])
 
-    (_, why), *_ = compared(
-        lambda: nn.Sequential(nn.Linear(7, 4), nn.Linear(4, 3)), splits(joined), norms=["batch"], loss_fn=breaks_later
-    ).failed
-    assert "late trouble" in why
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(7, 4), nn.Linear(4, 3))
+
+    with pytest.warns(UserWarning, match="2 of 2 runs failed, the first main-none-lr0.1-seed0: .*late trouble"):
+        (_, why), _ = compared(network, splits(joined), norms=["batch"], loss_fn=breaks_later).failed
     assert "give a tensor" not in why
+
+
+def test_runs_that_have_ended_are_told_on_request(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    compared(Two, splits(named), out=tmp_path / "run")
+    assert capsys.readouterr().err == ""
+    compared(Two, splits(named), out=tmp_path / "run", seeds=2, verbose=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" ")[0] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]
+    ended = {line.split(" ", 2)[1]: line.split(" ", 2)[2] for line in lines}
+    assert ended["main-none-lr0.1-seed0"] == "was there already"
+    assert ended["main-weight-lr0.1-seed1"] == "finished"
 
 
 def plain_net() -> nn.Module:
