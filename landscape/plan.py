@@ -24,11 +24,14 @@ from landscape.models import build_model, model_changes
 from landscape.objective import Batch, Objective, batch_size, tensors_of
 from landscape.parameters import Parameters
 from landscape.preserve import preserved
+from landscape.probes.curvature import gradient_curvature
 from landscape.randomness import seeded
 from landscape.swapping import Change
 from landscape.terms import FILE, Terms
 from landscape.training import build_optimizer
 
+#: Probes that differentiate twice.
+CURVATURE = ("curvature", "hessian_eigenpairs", "hessian_trace", "spectral_density")
 #: Seconds that timing takes before a run, over all studies and arms.
 TIMING_SECONDS = 4.0
 #: A run's own start: process, data, model.
@@ -159,10 +162,10 @@ def _built(study: Study, arm: Arm, options: dict[str, Any], terms: Terms) -> nn.
     try:
         return build_model(study.model.name, **options)
     except NormalizationError as error:
-        asked = terms.norm.format(norm=arm.norm)
+        others = "" if arm.norm == "none" else f"leave {terms.norm.format(norm=arm.norm)} out, choose another, or "
         raise UsageError(
-            f"{_where(study, arm, terms)}: {error}. Leave {asked} out, choose another, or let the model's function "
-            "take norm= and build it"
+            f"{_where(study, arm, terms)}: {error}. To compare it all the same {others}let the model's function take "
+            "norm= and build the normalization itself"
         ) from error
 
 
@@ -179,6 +182,8 @@ def _first_loss(study: Study, arm: Arm, model: nn.Module, loss: Loss, batch: Bat
         value = float(loss.checked(model, batch, where).detach())
         with preserved(model) as snapshot:
             Objective(model, loss, snapshot).value_and_gradient(batch)
+        if any(spec.name in CURVATURE for spec in study.probes):
+            _refuse_once(where, model, loss, batch, terms)
     except NormalizationError as error:
         count = batch_size(batch)
         if count > 1:
@@ -206,6 +211,14 @@ def _known_loss(model: nn.Module, loss: Loss, batch: Batch) -> float | None:
     finally:
         torch.set_num_threads(threads)
     return found[0] if found[0] == found[1] and math.isfinite(found[0]) else None
+
+
+def _refuse_once(where: str, model: nn.Module, loss: Loss, batch: Batch, terms: Terms) -> None:
+    """Refuse probes of curvature of a model without a second derivative."""
+    try:
+        gradient_curvature(model, loss, batch)
+    except ProbeError as error:
+        raise UsageError(f"{where}: {error}. To compare it all the same ask for these: {terms.probes}") from error
 
 
 def _options(study: Study, arm: Arm, data: Dataset, loss: Loss, terms: Terms) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class Terms:
         plain: the arm without normalization; as any other if "".
         norm: how a normalization is asked for, of {norm}.
         batch_size: how the size of a batch is, of {size}.
+        probes: how those of the first order alone are.
         fields: fields of a study by what they are called.
         option: an option of a model or data set, of {field} and {option}.
         entry: one of several values of a field, of {field} and {value}.
@@ -28,6 +29,7 @@ class Terms:
     plain: str
     norm: str
     batch_size: str
+    probes: str
     fields: Mapping[str, str] = field(default_factory=dict)
     option: str = ""
     entry: str = ""
@@ -63,6 +65,7 @@ FILE = Terms(
     plain="",
     norm="the arm {norm!r}",
     batch_size="batch_size = {size}",
+    probes='probes = ["gradient_path"]',
 )
 ARGUMENTS = Terms(
     study="",
@@ -70,6 +73,7 @@ ARGUMENTS = Terms(
     plain="without normalization",
     norm="{norm!r} of norms",
     batch_size="batch_size={size}",
+    probes='fields={"probes": ["gradient_path"]}',
     fields={"model": "build_model", "loss": "loss_fn", "arms": "norms", "learning_rates": "lr", "primary_rate": "lr"}
     | {name: name for name in ("data", "seeds", "steps", "batch_size", "optimizer", "probes", "chance_loss")},
     option="{field}_options[{option!r}]",
@@ -82,6 +86,7 @@ OPTIONS = Terms(
     plain="without normalization",
     norm="--norm {norm}",
     batch_size="--batch-size {size}",
+    probes="--set 'probes=[\"gradient_path\"]'",
     fields={
         "model": "PKG:MODEL",
         "arms": "--norm",

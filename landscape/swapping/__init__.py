@@ -138,7 +138,7 @@ def _copied(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(eager, known)
     except Exception as error:  # a model may hold anything: open files, locks, tensors with a graph
-        raise UsageError(
+        raise NormalizationError(
             f"{type(eager).__name__} can't be copied ({type(error).__name__}: {error}), and normalized() leaves the "
             "given model alone: build it again where it is needed"
         ) from error

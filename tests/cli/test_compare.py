@@ -322,7 +322,7 @@ def test_a_regression_claims_nothing_of_accuracy(mine: Path, tmp_path: Path) -> 
             2,
             "--norm instance: model 'models:build': Net can't be normalized by 'instance': first: instance does",
         ),
-        (["models:build", "--data", "landscape.py:load", "--norm", "instance"], 2, "Leave --norm instance out, choose"),
+        (["models:build", "--data", "landscape.py:load", "--norm", "instance"], 2, "leave --norm instance out, choose"),
         (["models:build"], 2, "Missing option '--data'"),
         (["models:build", "--data", "models:build"], 1, "model and data seem to be exchanged"),
         (

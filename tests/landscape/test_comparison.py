@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -513,6 +514,45 @@ class Reentrant(nn.Module):
         return self.head(checkpoint(block, x.clone().requires_grad_(), use_reentrant=True))
 
 
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].clone()
+
+
+class Custom(nn.Module):
+    """With a function of its own that can't be differentiated twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.act, self.head = nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(Once.apply(self.act(self.hidden(x))))
+
+
+def test_a_model_without_a_second_derivative_is_compared_by_probes_of_the_first_order() -> None:
+    data = splits(lambda s: (A[s], Y[s]))
+    with pytest.raises(
+        UsageError, match=r"no second derivative.*ask for these: fields=\{\"probes\": \[\"gradient_path\"\]\}"
+    ):
+        compared(Custom, data)
+    done = compared(Custom, data, fields={"probes": ["gradient_path"]})
+    assert not done.failed
+    assert set(done.frame()["probe"]) == {"training", "gradient_path"}
+
+
+class Locked(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.lock = threading.Lock()
+
+
 def bare(norm: str) -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8) if norm == "batch" else nn.Identity(), nn.Linear(8, 3))
 
@@ -523,8 +563,9 @@ def bare(norm: str) -> nn.Module:
         (lambda: nn.DataParallel(plain_net()), {}, "^without normalization: model .*: DataParallel is not supported"),
         (Sparse, {}, r"^without normalization: model .*: sparse gradients are not supported.*sparse=False"),
         (Reentrant, {}, r"^without normalization: model .*pass use_reentrant=False"),
+        (Locked, {}, r"^without normalization: .*can't be copied.*To compare it all the same let the model's function"),
         (lambda: plain_net().to("meta"), {}, "on the meta device, where they have no values: load them"),
-        (lambda: nn.Linear(4, 3), {}, r"^norms='weight': model .*Leave 'weight' of norms out, choose another, or let"),
+        (lambda: nn.Linear(4, 3), {}, r"^norms='weight': model .*leave 'weight' of norms out, choose another, or let"),
         (bare, {"norms": ["batch"], "batch_size": 1}, r"^norms='batch': .*can't train with batch_size=1: a batch norm"),
         (plain_net, {"norms": ["batch"], "batch_size": 1}, r"BatchNorm1d gets one value.*Give batch_size=2 or more"),
         (plain_net, {"norms": ["bacth"]}, "\n  norms='bacth': there is no normalization 'bacth'; did you mean 'batch'"),
