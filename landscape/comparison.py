@@ -83,6 +83,8 @@ def comparison(
     for what, name in (("model", model), ("data", data)):
         if not name:
             raise UsageError(f"name the {what}: package:function, file.py:function or a shipped one")
+    norms = [norms] if isinstance(norms, str) else norms
+    probes = [probes] if isinstance(probes, str) else probes
     arms = tuple(dict.fromkeys(["none", *norms]))
     study = Study(
         name="main",
@@ -221,7 +223,7 @@ def compare(
             several inputs and a target ``(a, b, y)``, or a torch ``Dataset``; tensors or arrays, samples along the
             first dimension. Or ``{"train": ..., "test": ...}``, a ``landscape.data.Dataset``, a function that returns
             one of all these, its ``package:function``, or a shipped name.
-        norms: names of normalizations; "none" is always there and what the others are compared with.
+        norms: names of normalizations, or one; "none" is always there and what the others are compared with.
         lr: learning rates; the first decides claims.
         steps: updates per run.
         seeds: how many, or which: 3 for a verdict, 5 are good.

@@ -15,7 +15,7 @@ from landscape.data.base import is_pair
 from landscape.errors import NormalizationError, UsageError
 from landscape.hooks import hooked
 from landscape.imports import load_object
-from landscape.objective import Batch, tensors_of
+from landscape.objective import Batch, refuse_criterion, tensors_of
 
 _BROKEN = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
 
@@ -62,6 +62,7 @@ class Loss:
         self.own = load_object(name) if name else None
         if self.own is not None and not callable(self.own):
             raise UsageError(f"loss {name!r} is a {type(self.own).__name__}, not a function loss(model, batch)")
+        refuse_criterion(self.own)
         self._said, self._standard = chance_loss, False
         self._whole: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 

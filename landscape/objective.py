@@ -161,6 +161,20 @@ def model_loss(model: nn.Module, batch: Batch) -> Tensor:
     return loss
 
 
+def refuse_criterion(loss_fn: object) -> None:
+    """Refuse torch's losses of outputs and targets, where one of a model and a batch is asked for.
+
+    Raises:
+        UsageError: it is one; says what to give.
+    """
+    if getattr(loss_fn, "__module__", "") in ("torch.nn.modules.loss", "torch.nn.functional"):
+        name = getattr(loss_fn, "__name__", type(loss_fn).__name__)
+        raise UsageError(
+            f"{name} is a loss of outputs and targets; give one of the model and a batch, such as "
+            "lambda model, batch: criterion(model(batch[0]), batch[1])"
+        )
+
+
 class Objective:
     """L(w) = loss_fn(model, batch), with the same buffers and the same draws at every evaluation.
 
@@ -183,6 +197,7 @@ class Objective:
     ) -> None:
         if statistics not in STATISTICS:
             raise UsageError(f"statistics={statistics!r} is not known: use 'batch' (trained loss) or 'running'")
+        refuse_criterion(loss_fn)
         self.model = unwrapped(model)
         self.loss_fn = loss_fn
         self.snapshot = snapshot

@@ -53,7 +53,7 @@ class Observer(AbstractContextManager["Observer"]):
     Args:
         model: the model that is trained.
         loss_fn: ``loss_fn(model, batch) -> scalar``.
-        probes: names of PROBES, probe objects, or ``Scheduled`` ones.
+        probes: names of PROBES, probe objects, or ``Scheduled`` ones; or one name.
         every: when to measure with probes that bring no schedule: every so many steps; at these steps (a
             collection); or a schedule: ``Logarithmic()``, ``Budget(0.1)`` (at most 10 % of training time).
         optimizer: gives the learning rate (default step sizes) and the step of covariate_shift.
@@ -103,7 +103,7 @@ class Observer(AbstractContextManager["Observer"]):
         common = schedule(every)
         self.probes: dict[str, Probe] = {}
         self._schedules: list[tuple[Schedule, list[str]]] = []
-        for probe in probes:
+        for probe in [probes] if isinstance(probes, str) else probes:
             self._add(probe, common)
         self.steps = 0
         self.failures: dict[str, str] = {}

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.errors import ProbeError
+from landscape.errors import ProbeError, UsageError
 from landscape.randomness import OwnGenerator, RandomState, draws
 
 _probing: ContextVar[int] = ContextVar("landscape_probing", default=0)
@@ -169,11 +169,14 @@ def _places(modules: list[nn.Module]) -> Iterator[dict[str, Any]]:
 
 
 def refuse_script(model: nn.Module) -> None:
-    """Refuse TorchScript.
+    """Refuse TorchScript, and what is no module.
 
     Raises:
         ProbeError: a part of the model is scripted or traced.
+        UsageError: it is no ``nn.Module``.
     """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"the model is a {type(model).__name__}, not an nn.Module; it comes first, then loss_fn")
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ProbeError(
             f"{type(model).__name__} holds TorchScript, whose state can't be put back: probe the eager module that it "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -138,11 +139,16 @@ def schedule(every: int | Iterable[int] | Schedule) -> Schedule:
     """What ``every`` means: a number is every so many steps, a collection these steps, a schedule itself.
 
     Raises:
-        UsageError: a number below 1.
+        UsageError: a number below 1, or what is no step.
 
     >>> [[step for step in range(10) if schedule(every).due(step)] for every in (4, {1, 5})]
     [[0, 4, 8], [1, 5]]
     """
     if isinstance(every, Schedule):
         return every
-    return _Every(every) if isinstance(every, int) else _At(every)
+    if isinstance(every, int):
+        return _Every(every)
+    steps: list[Any] = list(every) if hasattr(every, "__iter__") else [every]  # the letters of a text are no steps
+    if not all(hasattr(step, "__index__") for step in steps):
+        raise UsageError(f"every={every!r}: give a number of steps, a collection of steps, or a schedule")
+    return _At(map(operator.index, steps))

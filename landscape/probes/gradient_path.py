@@ -282,6 +282,8 @@ def _step_sizes(
         if rate == 0:
             raise UsageError("the optimizer's learning rate is 0, so [1/2, 4] times it is no step: pass step_sizes=")
         return [multiple * (1.0 if rate is None else rate) for multiple in DEFAULT_MULTIPLES]
+    if not hasattr(given, "__iter__"):
+        raise UsageError(f"step_sizes={given!r}: give several, as in [0.05, 0.1, 0.2]")
     sizes = [float(eta) for eta in given]
     if not sizes or not all(0.0 < eta < float("inf") for eta in sizes):
         raise UsageError(f"step_sizes must be finite numbers > 0 (eta = 0 is the base point itself): got {sizes}")

@@ -583,3 +583,14 @@ def test_what_can_not_be_trained_or_probed_is_said_before_training_in_the_words_
 ) -> None:
     with pytest.raises(UsageError, match=message):
         compared(model, splits(lambda s: (A[s], Y[s])), **options)
+
+
+def test_one_name_is_enough_and_a_criterion_is_not() -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(7, 4), nn.Linear(4, 3))
+
+    done = compared(network, splits(joined), norms="batch", probes="hessian_trace", steps=1)
+    assert set(done.frame()["arm"]) == {"none", "batch"}
+    assert "hessian_trace" in set(done.frame()["probe"])
+    with pytest.raises(UsageError, match="CrossEntropyLoss is a loss of outputs and targets"):
+        compared(network, splits(joined), loss_fn=nn.CrossEntropyLoss())

@@ -195,3 +195,38 @@ def test_the_warning_names_the_users_own_line_each_time_that_a_cell_is_run(setti
             names["obs"] = landscape.Observer(model, broken, ["curvature"], every=1, optimizer=optimizer)
             exec(code, names)
     assert [one.filename for one in caught if "half way" in str(one.message)] == ["<a cell>"] * 2
+
+
+@pytest.mark.parametrize("every", ["10", 2.5, [0, "5"], None])
+def test_what_is_no_schedule_is_refused_instead_of_measuring_never(setting, every):
+    model, optimizer, _ = setting
+    with pytest.raises(UsageError, match="give a number of steps, a collection of steps, or a schedule"):
+        landscape.Observer(model, _loss, ["gradient_path"], every=every, optimizer=optimizer)
+
+
+def test_steps_may_be_numbers_of_any_kind(setting):
+    model, optimizer, batches = setting
+    observer = landscape.Observer(model, _loss, ["curvature"], every=torch.tensor([0, 3]), optimizer=optimizer)
+    for batch in batches:
+        observer.step(batch)
+    assert sorted(observer.frame().step.unique()) == [0, 3]
+
+
+def test_one_probe_may_be_named_without_a_list(setting):
+    model, optimizer, _ = setting
+    assert list(landscape.Observer(model, _loss, "gradient_path", optimizer=optimizer).probes) == ["gradient_path"]
+
+
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), nn.functional.mse_loss])
+def test_a_loss_of_outputs_and_targets_is_told_from_one_of_model_and_batch(setting, criterion):
+    model, _, batches = setting
+    with pytest.raises(UsageError, match=r"is a loss of outputs and targets; give .* lambda model, batch: criterion"):
+        landscape.gradient_path(model, criterion, batches[0], [0.1])
+
+
+def test_model_and_loss_exchanged(setting):
+    model, optimizer, _ = setting
+    with pytest.raises(UsageError, match=r"the model is a function, not an nn\.Module; it comes first"):
+        landscape.Observer(_loss, model, ["gradient_path"], optimizer=optimizer)
+    with pytest.raises(UsageError, match=r"step_sizes=0\.1: give several"):
+        landscape.gradient_path(model, _loss, torch.ones(2, 3), 0.1)
