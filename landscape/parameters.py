@@ -344,6 +344,8 @@ def eager_name(name: str) -> str:
     >>> eager_name("blocks.0._orig_mod.weight"), eager_name("blocks.0._orig_mod")
     ('blocks.0.weight', 'blocks.0')
     """
+    if "_orig_mod" not in name:
+        return name
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 

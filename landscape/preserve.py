@@ -89,10 +89,9 @@ class _ModuleState:
         held = [value for value in self.plain.values() if isinstance(value, Tensor)]
         kept = [value for value in self.buffers.values() if value is not None] + held
         self.values = [(tensor, tensor.shape, _each_once(tensor.detach()).clone()) for tensor in kept]
-        self.generators = [OwnGenerator(value) for value in self.plain.values() if draws(value)]
-        self.containers = [
-            _Contents(one) for key, value in self.plain.items() if key not in _TORCHS for one in _containers(value)
-        ]
+        own = [value for key, value in self.plain.items() if key not in _TORCHS]
+        self.generators = [OwnGenerator(value) for value in own if draws(value)]
+        self.containers = [_Contents(one) for value in own for one in _containers(value)]
         self.extra: Any = None
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             self.extra = copy.deepcopy(module.get_extra_state())
