@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from landscape.errors import ProbeError, UsageError, nearest
 from landscape.hooks import hooked
 from landscape.krylov.memory import allowed
-from landscape.objective import Batch, Batches, LossFunction, Objective, tensors_of
+from landscape.objective import Batch, Batches, LossFunction, Objective, as_batches, tensors_of
 from landscape.parameters import Blocks, Parameters, Selection, differentiate, flat, matches, modules_of, names_of
 from landscape.preserve import preserved
 
@@ -274,12 +274,7 @@ def curvature_operator(
     with preserved(model) as snapshot, torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         select = _selection(model, parameters, layers)
         objective = Objective(model, loss_fn, snapshot, select=select, statistics=statistics)
-        yield CurvatureOperator(objective, several(batches), operator, memory_limit)
-
-
-def several(batches: Batch) -> Batches:
-    """A list as ``Batches``; anything else is one batch."""
-    return Batches(batches) if isinstance(batches, list) else whole(batches)
+        yield CurvatureOperator(objective, as_batches(batches), operator, memory_limit)
 
 
 def whole(batch: Batch) -> Batches:

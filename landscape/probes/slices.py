@@ -21,6 +21,7 @@ from landscape.parameters import Blocks, Parameters, Selection, dot, norm
 from landscape.preserve import preserved, unwrapped
 from landscape.probes.base import Measurement, Moment, measurements
 from landscape.probes.directions import KINDS, Path, ProjectedPath, Vector, blocks_of, filter_axes, gradient_axes, unit
+from landscape.products import whole
 from landscape.streams import stream_seed
 
 if TYPE_CHECKING:
@@ -322,7 +323,7 @@ class LossSliceProbe:
         found = loss_slice(
             moment.model,
             moment.loss_fn,
-            moment.named(self.on),
+            whole(moment.named(self.on)),
             directions=self.directions,
             dimensions=self.dimensions,
             extent=None if self.gather else self.extent,

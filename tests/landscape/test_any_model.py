@@ -87,7 +87,11 @@ STYLES = {
     "named tuple batch": ("plain", lambda x, s, y: Pair(x, [s, y]), lambda m, b: _plain(m, (b.x, *b.rest))),
     "dataclass batch": ("plain", Record, lambda m, b: _plain(m, (b.x, b.scale, b.labels))),
     "loss with a dimension": ("plain", lambda *all: all, lambda m, b: _plain(m, b).reshape(1)),
+    "list batch, as a DataLoader collates": ("plain", lambda x, s, y: [x, s, y], _plain),
 }
+
+
+ALL = (*FIRST_ORDER, "curvature", "hessian_eigenpairs", "hessian_trace", "signals", "moments", "loss_slice")
 
 
 def _measured(model, loss_fn, batch, probes=(*FIRST_ORDER, "curvature"), **options):
@@ -101,9 +105,10 @@ def _measured(model, loss_fn, batch, probes=(*FIRST_ORDER, "curvature"), **optio
 @pytest.mark.parametrize("style", STYLES)
 def test_batches_and_outputs_of_any_shape_give_the_numbers_of_the_plain_form(style):
     returns, pack, loss_fn = STYLES[style]
-    plain = _measured(Net(), _plain, _data())
-    other = _measured(Net(returns), loss_fn, pack(*_data()))
-    assert len(plain) > 60
+    plain = _measured(Net(), _plain, _data(), ALL)
+    other = _measured(Net(returns), loss_fn, pack(*_data()), ALL)
+    assert set(plain.probe) == set(ALL)
+    assert len(plain) > 100
     assert other.equals(plain)
 
 
@@ -135,6 +140,23 @@ class Leftovers(nn.Module):
     def forward(self, x, scale):
         self.calls += 1
         return self.inner(self.frozen(x), scale) + 0 * self.cut.detach()
+
+
+def test_a_list_of_tensors_is_no_list_of_batches_to_any_function():
+    """A loss that takes rows apart would measure each tensor as a mini-batch, without a word."""
+    net, rows = nn.Linear(4, 4), [torch.randn(6, 4), torch.randn(6, 4)]
+    rebuilt = lambda model, batch: (model(batch[0]) - batch[1]).square().mean()  # noqa: E731
+    for probe in (
+        landscape.hessian_eigenpairs,
+        landscape.hessian_trace,
+        landscape.loss_slice,
+        landscape.gradient_noise,
+    ):
+        with pytest.raises(UsageError, match="could be several mini-batches or one"):
+            probe(net, rebuilt, rows)
+    with torch.no_grad():
+        expected = rebuilt(net, rows)
+    assert landscape.loss_slice(net, rebuilt, tuple(rows), points=3).loss0 == expected
 
 
 def test_frozen_unused_and_tied_parameters_change_no_number():
