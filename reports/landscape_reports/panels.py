@@ -99,12 +99,24 @@ def ticks(ax: Axes) -> None:
             axis.set_minor_formatter(NullFormatter())
         else:
             axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(tick))
+        axis.set_major_formatter(_Told(tick))
 
 
-def tick(value: float, _position: float | None = None) -> str:
+class _Told(FuncFormatter):
+    """Labels of one axis with as many digits as tell them apart: a cosine runs from .9999996 to 1."""
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        labels: list[str] = []
+        for digits in range(4, 12):
+            labels = [tick(value, digits=digits) for value in values]
+            if len(set(labels)) == len(labels):
+                break
+        return labels
+
+
+def tick(value: float, _position: float | None = None, digits: int = 4) -> str:
     """A tick's label: a plain number, 10⁻³ for a power of ten."""
-    text = number(float(f"{value:.6g}"), 4)
+    text = number(float(f"{value:.{digits + 2}g}"), digits)
     return text.removeprefix("1×") if text.startswith("1×10") else text
 
 

@@ -115,6 +115,18 @@ def test_a_band_from_zero_can_be_drawn_on_a_log_axis() -> None:
     assert ax.collections[0].get_paths()[0].vertices[:, 1].min() == pytest.approx(ax.get_ylim()[0])
 
 
+@pytest.mark.parametrize(("low", "high"), [(1 - 4e-7, 1.0), (2.30001, 2.30004), (0.0, 3.0), (-1e-9, 1e-9)])
+def test_ticks_are_labelled_with_as_many_digits_as_tell_them_apart(low: float, high: float) -> None:
+    frame = pd.DataFrame({"x": [0.0, 1.0], "y": [low, high], "arm": "none"})
+    (ax,) = draw(made("lines", frame)).axes
+    ax.figure.canvas.draw()
+    places, labels = ax.get_yticks(), [label.get_text() for label in ax.get_yticklabels()]
+    assert len(set(labels)) == len(labels) > 2
+    if "×" not in "".join(labels):
+        read = [float(label.replace("−", "-")) for label in labels]
+        assert read == pytest.approx(places, abs=0.01 * float(places[1] - places[0]))
+
+
 def test_ridges_are_one_per_step_and_share_their_scale() -> None:
     canvas = draw(FIGURES["activations"])
     assert len(canvas.axes) == 4  # two layers, two arms
