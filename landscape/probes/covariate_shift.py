@@ -185,12 +185,12 @@ def _row(G: Blocks, moved: Blocks, control: Blocks, step: Blocks) -> dict[str, T
     return {
         "distance": distance,
         "relative": distance / size,
-        "cosine": product / (moved_size * size),
+        "cosine": (product / (moved_size * size)).clamp(-1.0, 1.0),  # rounding alone takes it out of there
         "gradient_norm": size,
         "moved_distance": length,
         "distance_per_move": torch.where(length == 0, torch.zeros_like(distance), distance / length),
         "control_distance": control_distance,
-        "control_cosine": control_product / (control_size * size),
+        "control_cosine": (control_product / (control_size * size)).clamp(-1.0, 1.0),
     }
 
 

@@ -232,7 +232,7 @@ def _sweep(
         gradient_norm=norm0,
         direction_norm=norm_v,
         gradient_distance=distance,
-        cosine=torch.stack(cosines),
+        cosine=torch.stack(cosines).clamp(-1.0, 1.0),  # rounding alone takes it out of there
         smoothness=smoothness,
         effective_smoothness=best.values,
         effective_smoothness_index=best.indices,
@@ -244,7 +244,7 @@ def _sweep(
         first_order_ratio=(loss0 - loss_k) / (steps * slope),
         predictiveness=distance.max(),
         predictiveness_low=distance.min(),
-        alignment=slope / (norm(g) * norm(v)),
+        alignment=(slope / (norm(g) * norm(v))).clamp(-1.0, 1.0),
         # w - eta v itself is rounded to eps ||w||: a step below that is not the step that was asked for.
         resolved=(distance > floor) & (steps * norm(v) > ROUNDING_UNITS * unit * length),
         direction=direction,

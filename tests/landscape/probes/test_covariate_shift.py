@@ -160,3 +160,15 @@ def test_a_scheduler_wrapped_optimizer_with_groups_steps_as_itself(two_layers):
     A, B = W1 - 0.2 * G1, W2 - LR * G2
     shift = landscape.covariate_shift(net, loss_fn, batch, optimizer)
     _check(shift, G2, gradients(A, W2)[1], A - W1, gradients(A, B)[1])
+
+
+def test_no_cosine_is_above_one():
+    largest = []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(30, 30), nn.Linear(30, 30))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # nothing moves: each cosine is 1
+        x = torch.randn(8, 30)
+        shift = landscape.covariate_shift(model, lambda m, b: m(b).square().mean(), x, optimizer=optimizer)
+        largest += [shift.cosine.max(), shift.control_cosine.max()]
+    assert 1.0 - 1e-6 < float(torch.stack(largest).min()) <= float(torch.stack(largest).max()) <= 1.0

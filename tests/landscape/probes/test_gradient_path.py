@@ -260,6 +260,16 @@ def test_groups_with_different_rates_need_step_sizes():
     assert float(path.step_sizes[0]) == pytest.approx(0.5)
 
 
+def test_no_cosine_is_above_one():
+    worst = []
+    for seed in range(20):
+        slope = torch.randn(999, generator=torch.Generator().manual_seed(seed))
+        model = nn.Linear(999, 1, bias=False)
+        path = landscape.gradient_path(model, lambda m, b: (m.weight[0] * b).sum(), slope, [0.1, 0.2])
+        worst += [path.cosine.max(), path.alignment]
+    assert 1.0 - 1e-6 < float(torch.stack(worst).min()) <= float(torch.stack(worst).max()) <= 1.0
+
+
 def test_a_rate_of_0_is_no_window():
     model = _mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
