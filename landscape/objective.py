@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from landscape.errors import ProbeError, UsageError
 from landscape.parameters import Blocks, Parameters, Selection, dense, differentiate
 from landscape.preserve import Snapshot, set_statistics, unwrapped
+from landscape.referred import referred
 
 Batch = Any
 LossFunction = Callable[[nn.Module, Batch], Tensor]
@@ -202,6 +203,7 @@ class Objective:
         self.loss_fn = loss_fn
         self.snapshot = snapshot
         self.parameters = Parameters(self.model, select)
+        snapshot.include(*referred(loss_fn))
         set_statistics(self.model, statistics)
         snapshot.keep_flags()
         self._differentiates = False

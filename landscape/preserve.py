@@ -10,7 +10,7 @@ import copy
 import operator
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from itertools import chain
@@ -200,6 +200,7 @@ class Snapshot:
         self.values = [p.detach().clone() for p in self.parameters]
         self.gradients = [p.grad for p in self.parameters]
         self._flags = [p.requires_grad for p in self.parameters]
+        self._generators: list[OwnGenerator] = []
         self._moving: list[tuple[nn.Parameter, Tensor]] | None = None
         self._evaluated = False
         modules = list(model.modules())
@@ -224,6 +225,24 @@ class Snapshot:
         self._restore_modules(flags=False)
         self._rewind_frozen()
         self.random.restore()
+
+    def include(self, others: Iterable[nn.Module], generators: Iterable[Any]) -> None:
+        """Put back what these hold as well: modules and generators that a loss function has for itself.
+
+        Parameters of such modules are left alone: nothing here moves them.
+        """
+        known = {id(state.module) for state in self._modules}
+        added: list[_ModuleState] = []
+        for other in others:
+            modules = [module for module in other.modules() if id(module) not in known]
+            if not any(isinstance(module, torch.jit.ScriptModule) or _is_lazy(module) for module in modules):
+                added += [_ModuleState(module) for module in modules]
+                known |= {id(module) for module in modules}
+        self._generators = [OwnGenerator(generator) for generator in generators]
+        if added:
+            self._modules += added
+            self._holding = [state for state in self._modules if state.holds]
+            self._bindings = _Bindings([state.module for state in self._modules])
 
     def _rewind_frozen(self) -> None:
         """Weights that are not trained, where a forward moves them (a momentum encoder), are like buffers.
@@ -258,6 +277,13 @@ class Snapshot:
                 state.rebind(flags)
         for state in self._holding:
             state.restore()
+        for generator in self._generators:
+            generator.restore()
+
+
+def _is_lazy(module: nn.Module) -> bool:
+    held = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return any(isinstance(t, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer) for t in held)
 
 
 @contextmanager

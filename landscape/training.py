@@ -28,6 +28,7 @@ from landscape.objective import Batch, Batches, batch_size, mapped, wants_graph
 from landscape.observer import Observer, Scheduled
 from landscape.preserve import preserved
 from landscape.probes import Measurement, build_probe
+from landscape.referred import referred
 from landscape.store import RunStore
 from landscape.streams import stream_seed
 
@@ -197,6 +198,7 @@ def evaluate(model: nn.Module, loss_fn: Loss, feed: Feed, full: Batches, *, fina
 
 def _evaluated(model: nn.Module, loss_fn: Loss, feed: Feed, full: Batches, final: bool) -> list[Measurement]:
     with preserved(model) as snapshot:
+        snapshot.include(*referred(loss_fn))
         model.train()
         passes = [loss_fn.and_accuracy(model, part) for part in full.batches]
         rows = [_row("full_loss", sum(w * p[0] for w, p in zip(full.weights, passes, strict=True)))]

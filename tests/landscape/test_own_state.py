@@ -1,6 +1,8 @@
 """State that modules keep for themselves: generators, lists and dicts, buffers that grow, copies that can't be made."""
 
 import collections
+import copy
+import functools
 import random
 import threading
 
@@ -185,6 +187,90 @@ def test_frozen_weights_that_a_forward_moves_are_the_same_at_every_point(way, ba
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
     ends = [trained(build, _loss, [batch] * 3, observer) for observer in (None, _observed)]
     assert same(*ends)
+
+
+class Centred(nn.Module):
+    """A criterion with a running centre, a counter, a list and dropout, as self-supervised losses have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(3))
+        self.drop, self.calls, self.log = nn.Dropout(0.5), 0, []
+
+    def forward(self, logits, labels):
+        with torch.no_grad():
+            self.centre.mul_(0.9).add_(0.1 * logits.mean(0))
+        self.calls += 1
+        self.log.append(self.calls)
+        return self.calls * nn.functional.cross_entropy(self.drop(logits - self.centre), labels)
+
+    def of_model(self, model, batch):
+        return self(model(batch[0]), batch[1])
+
+    def kept(self):
+        return self.centre.tolist(), self.calls, list(self.log)
+
+
+CRITERION = Centred()
+
+
+def _by_global(model, batch):
+    return CRITERION(model(batch[0]), batch[1])
+
+
+def _by_closure(criterion):
+    inner = lambda logits, labels: criterion(logits, labels)  # noqa: E731
+    return lambda model, batch: inner(model(batch[0]), batch[1])
+
+
+def _by_partial(criterion):
+    return functools.partial(lambda crit, model, batch: crit(model(batch[0]), batch[1]), criterion)
+
+
+@pytest.mark.filterwarnings("error:.*gave two losses")
+@pytest.mark.parametrize(
+    ("criterion", "wrap"),
+    [
+        (CRITERION, lambda one: _by_global),
+        (Centred(), _by_closure),
+        (Centred(), _by_partial),
+        (Centred(), lambda one: one.of_model),
+    ],
+)
+def test_a_criterion_with_a_state_of_its_own_is_put_back_like_the_model(criterion, wrap, batch, trained, same):
+    loss_fn = wrap(criterion)
+    net = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+    path = landscape.gradient_path(net, loss_fn, batch, [1e-9] * 3)
+    assert path.loss.tolist() == pytest.approx([float(path.loss0)] * 3, rel=1e-6)
+    assert criterion.kept() == ([0.0, 0.0, 0.0], 0, [])
+
+    def observed(model, optimizer):
+        return landscape.Observer(model, loss_fn, PROBES, every=1, optimizer=optimizer, strict=True)
+
+    ends = []
+    for observer in (None, observed):
+        fresh = Centred()
+        criterion.centre.zero_()
+        criterion.calls, criterion.log = fresh.calls, fresh.log
+        build = lambda: copy.deepcopy(net)  # noqa: E731
+        ends.append((trained(build, loss_fn, [batch] * 3, observer), criterion.kept()))
+    assert same(*ends)
+    assert ends[0][1][1] == 3
+    criterion.centre.zero_()
+    criterion.calls, criterion.log = 0, []
+
+
+def test_a_generator_that_a_loss_draws_from_draws_the_same_at_every_point(batch):
+    generator, net = torch.Generator().manual_seed(3), nn.Linear(5, 3)
+
+    def loss_fn(model, one):
+        return _loss(model, (one[0] + torch.randn(one[0].shape, generator=generator), one[1]))
+
+    path = landscape.gradient_path(net, loss_fn, batch, [1e-9] * 2)
+    noise = torch.randn(batch[0].shape, generator=torch.Generator().manual_seed(3))
+    by_hand = float(_loss(net, (batch[0] + noise, batch[1])).detach())
+    assert [float(path.loss0), *path.loss.tolist()] == pytest.approx([by_hand] * 3, rel=1e-6)
+    assert torch.equal(generator.get_state(), torch.Generator().manual_seed(3).get_state())
 
 
 class Locked(nn.Linear):
