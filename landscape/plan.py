@@ -18,12 +18,12 @@ from landscape.data import Dataset, load_data
 from landscape.errors import NormalizationError, ProbeError, UsageError
 from landscape.experiment import Arm, Experiment, Run, Study
 from landscape.feed import Feed
-from landscape.imports import is_reference
+from landscape.imports import is_reference, load_object
 from landscape.losses import Loss
 from landscape.models import build_model, model_changes
 from landscape.objective import Batch, Objective, batch_size, tensors_of
 from landscape.parameters import Parameters
-from landscape.preserve import preserved
+from landscape.preserve import as_found, preserved
 from landscape.probes.curvature import gradient_curvature
 from landscape.randomness import seeded
 from landscape.swapping import Change
@@ -107,7 +107,14 @@ def plan(
         UsageError, DataError: what a run would fail with: an unknown option, missing data, a batch larger than
             the data, a model that can't take it.
     """
-    terms = terms or FILE
+    own = [load_object(study.loss) for study in experiment.studies if study.loss]
+    with as_found(*own):
+        return _planned(experiment, data_dir, device, timed, budget, terms or FILE)
+
+
+def _planned(
+    experiment: Experiment, data_dir: Path | None, device: str, timed: bool, budget: float | None, terms: Terms
+) -> tuple[StudyPlan, ...]:
     loaded: dict[str, Dataset] = {}
     each = (TIMING_SECONDS if budget is None else budget) / sum(len(study.arms) for study in experiment.studies)
     plans = []

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from landscape.errors import ProbeError, UsageError
 from landscape.modulestate import Bindings, ModuleState, is_lazy
 from landscape.randomness import OwnGenerator, RandomState
+from landscape.referred import referred
 
 _probing: ContextVar[int] = ContextVar("landscape_probing", default=0)
 
@@ -175,6 +176,30 @@ def preserved(model: nn.Module) -> Iterator[Snapshot]:
         except KeyboardInterrupt:  # half way; all of it is put back by value, so once more is safe
             snapshot.restore()
             raise
+
+
+@contextmanager
+def as_found(*functions: Any) -> Iterator[None]:
+    """What loss functions name (a criterion's buffers, a generator) ends as it was found, whatever happens inside.
+
+    >>> centre = nn.BatchNorm1d(1)
+    >>> with as_found(lambda model, x: centre(model(x)).mean()):
+    ...     _ = centre(torch.ones(2, 1))
+    >>> int(centre.num_batches_tracked)
+    0
+    """
+    found = [referred(function) for function in functions]
+    modules = {id(m): m for several, _ in found for one in several for m in one.modules() if not is_lazy(m)}
+    states = [ModuleState(m) for m in modules.values() if not isinstance(m, torch.jit.ScriptModule)]
+    generators = [OwnGenerator(generator) for _, several in found for generator in several]
+    try:
+        yield
+    finally:
+        for state in states:
+            state.rebind(flags=True)
+            state.restore()
+        for generator in generators:
+            generator.restore()
 
 
 def _eager() -> AbstractContextManager[object]:

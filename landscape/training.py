@@ -22,11 +22,12 @@ from landscape.data import load_data
 from landscape.errors import UsageError, nearest
 from landscape.experiment import Run, Spec
 from landscape.feed import Feed, ProbeBatches
+from landscape.imports import load_object
 from landscape.losses import Loss
 from landscape.models import build_model
 from landscape.objective import Batch, Batches, batch_size, mapped, wants_graph
 from landscape.observer import Observer, Scheduled
-from landscape.preserve import preserved
+from landscape.preserve import as_found, preserved
 from landscape.probes import Measurement, build_probe
 from landscape.referred import referred
 from landscape.store import RunStore
@@ -85,7 +86,8 @@ def train(
     """
     where = torch.device(device)
     devices = [where] if where.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    own = [load_object(run.study.loss)] if run.study.loss else []
+    with torch.random.fork_rng(devices=devices), as_found(*own):  # each run begins with the criterion as it is
         try:
             _train(run, store, where, data_dir, progress)
         except ValueError as error:

@@ -594,3 +594,26 @@ def test_one_name_is_enough_and_a_criterion_is_not() -> None:
     assert "hessian_trace" in set(done.frame()["probe"])
     with pytest.raises(UsageError, match="CrossEntropyLoss is a loss of outputs and targets"):
         compared(network, splits(joined), loss_fn=nn.CrossEntropyLoss())
+
+
+class Centred(nn.Module):
+    """A criterion with a running centre."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(3))
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.centre.lerp_(logits.mean(0), 0.5)
+        return F.cross_entropy(logits - self.centre, labels)
+
+
+def test_each_run_begins_with_a_criterion_as_it_was_found() -> None:
+    """Runs of one process share it: else an arm would train on what the arms before it left."""
+    criterion, data = Centred(), splits(lambda s: (A[s], Y[s]))
+    loss = lambda model, batch: criterion(model(batch[0]), batch[1])  # noqa: E731
+    alone, after = (compared(plain_net, data, loss_fn=loss, norms=norms) for norms in (["layer"], ["batch", "layer"]))
+    rows = [done.frame().query("arm == 'layer'").reset_index(drop=True) for done in (alone, after)]
+    assert rows[0]["value"].equals(rows[1]["value"])
+    assert not criterion.centre.any()
