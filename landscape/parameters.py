@@ -19,8 +19,6 @@ from landscape.preserve import refuse_script
 Selection = str | Callable[[str], bool] | None
 Blocks = list[Tensor]
 
-#: Numbers that sums are taken over at a time: enough for a call, few enough for the caches.
-BUNDLE = 1 << 16
 _REFUSED = {
     "FullyShardedDataParallel": "its parameters are shards",
     "FSDPModule": "its parameters are shards",
@@ -135,35 +133,17 @@ def flat(blocks: Sequence[Tensor]) -> Tensor:
     return torch.cat([block.reshape(-1) for block in blocks])
 
 
-def bundled(blocks: Sequence[Tensor]) -> Blocks:
-    """The same numbers, flat, in blocks of about ``BUNDLE``: small neighbours joined and, on a CPU, large ones split.
-
-    A network has many small parameters, and each call costs more than the numbers of one; of a large one several sums
-    are taken while a part of it lies in the cache. On a GPU a call costs more than that, so nothing is split there.
-    """
-    groups: list[list[Tensor]] = []
-    size = 0
-    for block in blocks:
-        alike = bool(groups) and block.dtype is groups[-1][0].dtype and block.device == groups[-1][0].device
-        if not alike or size + block.numel() > BUNDLE:
-            groups.append([])
-            size = 0
-        groups[-1].append(block)
-        size += block.numel()
-    parts = [flat(group) if len(group) > 1 else group[0].reshape(-1) for group in groups]
-    return [piece for part in parts for piece in (torch.split(part, BUNDLE) if part.device.type == "cpu" else (part,))]
-
-
 def compared(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """||a||, ||a - b|| and <a, b> over all blocks, in one walk and without synchronising; see ``norm`` and ``dot``.
 
-    Blocks are as ``bundled`` makes them. Not in place: autograd may hand the same tensor out for two parameters.
+    One block's difference is alive at a time. Not in place: autograd may hand the same tensor out for two parameters.
     """
     norms, distances, products = [], [], []
     for x, y in zip(a, b, strict=True):
         if x.is_complex():  # two real numbers each
-            x, y = (torch.view_as_real(z.resolve_conj()).reshape(-1) for z in (x, y))
-        x, y = x.to(_wide(x.dtype)), y.to(_wide(y.dtype))
+            x, y = torch.view_as_real(x.resolve_conj()), torch.view_as_real(y.resolve_conj())
+        wide = _wide(x.dtype)
+        x, y = x.reshape(-1).to(wide), y.reshape(-1).to(wide)
         norms.append(torch.linalg.vector_norm(x))
         distances.append(torch.linalg.vector_norm(x - y))
         products.append(torch.dot(x, y))

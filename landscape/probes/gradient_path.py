@@ -21,7 +21,6 @@ from landscape.parameters import (
     Blocks,
     Parameters,
     Selection,
-    bundled,
     compared,
     dot,
     filter_normalized,
@@ -201,15 +200,14 @@ def _sweep(
     """K evaluations at start - eta v; ``scale`` multiplies gradients before their norms are taken (D above)."""
     scaled = g if scale is None else [d * x for d, x in zip(scale, g, strict=True)]
     moved = v if scale is None else [x / d.clamp_min(1e-30) for d, x in zip(scale, v, strict=True)]
-    few = bundled(scaled)
-    norm0, norm_v = norm(few), norm(moved)
+    norm0, norm_v = norm(scaled), norm(moved)
     losses, distances, cosines, norms = [], [], [], []
     for eta in sizes:
         objective.parameters.move(start, v, eta)
         loss, h = objective.value_and_gradient(batch, first.at([v], [eta]))
         if scale is not None:
             h = [d * x for d, x in zip(scale, h, strict=True)]
-        size, distance_k, product = compared(bundled(h), few)
+        size, distance_k, product = compared(h, scaled)
         distances.append(distance_k)
         cosines.append(product / (size * norm0))
         losses.append(loss)
