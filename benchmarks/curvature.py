@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import statistics
 import sys
 import time
@@ -26,6 +27,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 import landscape
@@ -76,8 +79,6 @@ def trained(name: str) -> tuple[nn.Module, Batch, int]:
 
 def truth(model: nn.Module, batch: Batch, k: int) -> list[float]:
     """The k largest, in float64, by products that are not ours."""
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
     double = copy.deepcopy(model).double()
     w = list(double.parameters())
     g = torch.autograd.grad(loss_fn(double, (batch[0].double(), batch[1])), w, create_graph=True)
@@ -138,7 +139,6 @@ def eigenthings(model: nn.Module, batch: Batch, k: int, steps: int) -> Solve:
 
 def curvlinops(model: nn.Module, batch: Batch, k: int, tol: float) -> Solve:
     from curvlinops import HessianLinearOperator
-    from scipy.sparse.linalg import LinearOperator, eigsh
 
     w = [p for p in model.parameters() if p.requires_grad]
     inner = HessianLinearOperator(model, nn.CrossEntropyLoss(), w, [batch], check_deterministic=False).to_scipy()
@@ -178,6 +178,7 @@ def settled(name: str, way: Callable[[float], Solve], settings: list[float], tru
 
 
 def timed(work: Callable[[], object]) -> float:
+    gc.collect()  # what the one before left
     start = time.process_time()
     work()
     return time.process_time() - start
@@ -235,6 +236,7 @@ def report(k: int, ways: dict[str, Way], floor: Callable[[], None], rounds: int)
         for key, way in ways.items():
             times[key].append(timed(way))
     floors = {key: statistics.median(t / f for t, f in zip(times[key], times["floor"], strict=True)) for key in ways}
+    print(f"    a floor is {statistics.median(times['floor']) * 1e3:.1f} ms")
     for key in ways:
         versus = f"   ours / this: products {counts['ours'] / counts[key]:.2f}, time {floors['ours'] / floors[key]:.2f}"
         print(
@@ -286,6 +288,7 @@ def main() -> None:
     rounds = options.rounds
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
+    threadpool_limits(1)  # scipy's too: eigsh wakes them, and they spin on while others are timed
     print(f"torch {torch.__version__}, one thread, {rounds} rounds; to a true relative error of {ERROR:g}")
     for name in ("MLP", "VGG-A/8 + BN"):
         if name.startswith(options.only):
