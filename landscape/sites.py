@@ -27,9 +27,9 @@ class Part:
 
 def collect(
     objective: Objective, batch: Batch, layers: Sequence[str] | None, sites: tuple[str, ...]
-) -> tuple[dict[tuple[str, str], list[Part]], str]:
+) -> dict[tuple[str, str], list[Part]]:
     """The values at each (layer, site), as (units, samples) matrices, one per micro-batch."""
-    return objective.without_graph(lambda: _collected(objective, batch, layers, sites)), ""
+    return objective.without_graph(lambda: _collected(objective, batch, layers, sites))
 
 
 def _collected(

@@ -151,9 +151,9 @@ def activation_statistics(
             raise UsageError(f"site {site!r} is not known; sites are {', '.join(SITES)}")
     with preserved(model) as snapshot, torch.inference_mode(False), torch.no_grad():
         objective = Objective(model, loss_fn, snapshot, statistics=statistics)
-        found, note = collect(objective, batch, layers, tuple(sites))
+        found, note = collect(objective, batch, layers, tuple(sites)), ""
         if not found and tuple(sites) == ("nonlinearity input",):
-            found, _ = collect(objective, batch, layers, ("output",))
+            found = collect(objective, batch, layers, ("output",))
             note = "no nonlinearity module was called (functional activations are not visible): layer outputs instead"
         if not found:
             where = f"in layers {list(layers)}" if layers else f"in {type(model).__name__}"

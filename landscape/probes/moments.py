@@ -88,7 +88,7 @@ def layer_moments(
     """
     with preserved(model) as snapshot, torch.inference_mode(False), torch.no_grad():
         objective = Objective(model, loss_fn, snapshot, statistics=statistics)
-        found, _ = collect(objective, batch, layers, SITES)
+        found = collect(objective, batch, layers, SITES)
     if not found:
         raise ProbeError("no nonlinearity module was called: activations that are functions (F.relu) can't be seen")
     names = tuple(dict.fromkeys(layer for layer, _ in found))

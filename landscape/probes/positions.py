@@ -75,7 +75,7 @@ def position_statistics(
     count, steps = batch_size(batch), 0 if first is None or first.ndim < 2 else int(first.shape[1])
     with preserved(model) as snapshot, torch.inference_mode(False), torch.no_grad():
         objective = Objective(model, loss_fn, snapshot, statistics=statistics)
-        found, _ = collect(objective, batch, layers, ("output",))
+        found = collect(objective, batch, layers, ("output",))
     rows = {name: parts[0].values for (name, _), parts in found.items()}
     rows = {name: values for name, values in rows.items() if values.shape[1] == count * steps}
     if not rows or steps < 2 or count < 2:

@@ -73,7 +73,7 @@ def statistics_noise(
         raise UsageError("the noise of statistics is a spread over mini-batches: pass two or more")
     with preserved(model) as snapshot, torch.inference_mode(False), torch.no_grad():
         objective = Objective(model, loss_fn, snapshot, statistics=statistics)
-        found, _ = collect(objective, parts, layers, ("pre-norm",))
+        found = collect(objective, parts, layers, ("pre-norm",))
     if not found:
         raise ProbeError(f"no normalization module was called in {type(model).__name__}")
     rows = [_noise(seen) for seen in found.values()]
