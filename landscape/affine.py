@@ -7,14 +7,19 @@ A layer that is fed by the batch itself computes, at w - eta v,
 and neither bracket depends on eta; on a plane there is a third. In a multi-layer perceptron on flat images that
 product is most of the forward pass, so a sweep costs a quarter less. The two sides differ by the rounding of
 either. Nor do the weights of such a layer have to be moved where nothing else reads them.
+
+Its gradient, S^T x with S the loss's derivatives by the layer's output, has every row in the span of the inputs, whose
+number m is often far below their length. With x = L Q, L lower triangular (m, m) and Q of orthonormal rows, S^T L has
+the norm, the distances and the inner products of S^T x at every point of the line, in m columns instead of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -23,28 +28,42 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from landscape.objective import Batch, Batches, tensors_of
+from landscape.parameters import Blocks
 
 #: What the products of all mini-batches may take together; maps beyond that are computed at each point.
 MEMORY = 2**28
 
 
 class _Combined(torch.autograd.Function):
-    """base - eta slope as the output of a linear map at the moved weights, with that map's derivatives."""
+    """base - eta slope as the output of a linear map at the moved weights, with that map's derivatives.
+
+    ``defer`` may take the derivatives by the output, and gives what stands in for the weight's gradient then.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, bias: Tensor | None, x: Tensor, base: Tensor, slope: Tensor, eta: float
+        ctx: Any,
+        weight: Tensor,
+        bias: Tensor | None,
+        x: Tensor,
+        base: Tensor,
+        slope: Tensor,
+        eta: float,
+        defer: Callable[[Tensor], Tensor | None],
     ) -> Tensor:
         ctx.save_for_backward(x)
+        ctx.defer = defer
         return torch.add(base, slope, alpha=-eta)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         g = gradients[0].reshape(-1, gradients[0].shape[-1])  # (samples, out)
-        weight = g.t() @ x.reshape(-1, x.shape[-1]) if ctx.needs_input_grad[0] else None
+        weight = ctx.defer(g) if ctx.needs_input_grad[0] else None
+        if weight is None and ctx.needs_input_grad[0]:
+            weight = g.t() @ x.reshape(-1, x.shape[-1])
         bias = g.sum(0) if ctx.needs_input_grad[1] else None
-        return weight, bias, None, None, None, None
+        return weight, bias, None, None, None, None, None
 
 
 @dataclass
@@ -58,6 +77,25 @@ class _Layer:
     base: Tensor
     slopes: list[Tensor] = field(default_factory=list)
     row: tuple[float, Tensor] | None = None
+    signal: Tensor | None = None  # the loss's derivatives by the output in the last backward pass, (m, out)
+    stand_in: Tensor | None = None  # what was handed to autograd there as the weight's gradient
+    root: Tensor | None = None  # L with x x^T = L L^T
+    gradient0: Tensor | None = None  # the weight's gradient at w within the span of the inputs, (out, m)
+
+    @property
+    def inputs(self) -> Tensor:
+        """The inputs as rows, (m, in)."""
+        return self.x.reshape(-1, self.x.shape[-1])
+
+    def gradient(self, signal: Tensor) -> Tensor:
+        """The weight's gradient within the span of the inputs, (out, m)."""
+        if self.root is None:
+            self.root = torch.linalg.qr(self.inputs.t(), mode="r").R.t()
+        return signal.t() @ self.root
+
+    def keep(self, signal: Tensor) -> None:
+        """Take the gradient at w from this signal."""
+        self.gradient0 = self.gradient(signal.reshape(-1, signal.shape[-1]))
 
     def is_call(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         """Whether this is the same map of the same, unchanged input."""
@@ -86,10 +124,13 @@ class SharedFirstLayer(TorchFunctionMode):
     Args:
         parameters: the blocks of w.
         batch: what the loss is evaluated on, or a list of such; for ``Batches`` nothing is noted.
+        compared: at how many points of a line the gradient is taken to be handed to ``comparable``; it is whole if 0.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], batch: Batch) -> None:
+    def __init__(self, parameters: Sequence[Tensor], batch: Batch, *, compared: int = 0) -> None:
         super().__init__()
+        self._compared = compared
+        self._running = False
         self._parameters = parameters
         self._block = {id(p): k for k, p in enumerate(parameters)}
         inputs = () if isinstance(batch, Batches) else tensors_of(batch)
@@ -102,6 +143,15 @@ class SharedFirstLayer(TorchFunctionMode):
         self._late: dict[int, Tensor] = {}
         self._place: tuple[Sequence[Tensor], Sequence[Tensor], float] | None = None
 
+    def __enter__(self) -> Self:
+        self._running = True
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._running = False
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
     @property
     def found(self) -> bool:
         """Whether there is a map to share."""
@@ -111,6 +161,23 @@ class SharedFirstLayer(TorchFunctionMode):
         """The context of an evaluation at w - sum_k steps_k axes_k, with the same one or two axes at every call."""
         self._axes, self._steps = axes, steps
         return self if self._layers else nullcontext()
+
+    def comparable(self, gradient: Blocks, gradient0: Blocks) -> tuple[Blocks, Blocks]:
+        """The gradient of the last evaluation and that at w, in blocks of equal norms, distances and inner products.
+
+        Those of a weight whose gradient lies in the span of a few inputs are its coordinates there.
+        """
+        a, b = list(gradient), list(gradient0)
+        for layer in self._layers:
+            if layer.signal is None or layer.stand_in is None or layer.gradient0 is None:
+                continue
+            k = self._block[id(layer.weight)]
+            if a[k].is_set_to(layer.stand_in):
+                a[k], b[k] = layer.gradient(layer.signal), layer.gradient0
+            else:  # the loss reads the weight in another way too, and that part was added to the zeros handed out
+                a[k] = torch.addmm(a[k], layer.signal.t(), layer.inputs)
+            layer.signal = layer.stand_in = None
+        return a, b
 
     def move(self, start: Sequence[Tensor], direction: Sequence[Tensor], step: float) -> None:
         """w <- start - step * direction, as ``Parameters.move``, without the weights that ``leave_late`` named.
@@ -182,8 +249,20 @@ class SharedFirstLayer(TorchFunctionMode):
         start = layer.before_last(self._steps)
         if not torch.is_grad_enabled():
             return torch.add(start, layer.slopes[-1], alpha=-self._steps[-1])
-        combined: Tensor = _Combined.apply(weight, bias, input, start, layer.slopes[-1], self._steps[-1])  # type: ignore[no-untyped-call]
+        defer = partial(self._deferred, layer)
+        combined: Tensor = _Combined.apply(weight, bias, input, start, layer.slopes[-1], self._steps[-1], defer)  # type: ignore[no-untyped-call]
         return combined
+
+    def _deferred(self, layer: _Layer, signal: Tensor) -> Tensor | None:
+        """Zeros in the place of a weight's gradient, which ``comparable`` makes of this signal; None: not deferred.
+
+        Not where the loss takes a gradient of its own, nor under a hook of the user's, which would see the zeros.
+        """
+        if layer.gradient0 is None or self._running or layer.weight._backward_hooks:
+            return None
+        layer.signal = signal
+        layer.stand_in = signal.new_zeros(()).expand_as(layer.weight)
+        return layer.stand_in
 
     def _noted(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The map at w, kept if its products can be shared."""
@@ -193,8 +272,21 @@ class SharedFirstLayer(TorchFunctionMode):
         if new and self._held + size <= MEMORY:  # a copy of y: what comes next may write into it
             self._held += size
             self._weights.add(id(weight))
-            self._layers.append(_Layer(weight, bias, input, input._version, y.detach().clone()))
+            layer = _Layer(weight, bias, input, input._version, y.detach().clone())
+            self._layers.append(layer)
+            if y.requires_grad and self._is_compressible(layer):
+                y.register_hook(partial(self._keep, layer))  # type: ignore[no-untyped-call]
         return y
+
+    def _keep(self, layer: _Layer, signal: Tensor) -> None:
+        if not self._running:
+            layer.keep(signal)
+
+    def _is_compressible(self, layer: _Layer) -> bool:
+        """Whether gradients in the span of the inputs save more than finding its coordinates takes (by LAPACK)."""
+        (m, inner), out = layer.inputs.shape, len(layer.weight)
+        saved = self._compared * out * (inner - m)
+        return layer.x.device.type == "cpu" and saved >= 4 * inner * m
 
     def _known(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> _Layer | None:
         return next((layer for layer in self._layers if layer.is_call(input, weight, bias)), None)

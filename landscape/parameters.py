@@ -19,6 +19,8 @@ from landscape.preserve import refuse_script
 Selection = str | Callable[[str], bool] | None
 Blocks = list[Tensor]
 
+#: Blocks of so many numbers are summed together: by themselves they would cost a call each, not their sums.
+SMALL = 2**15
 _REFUSED = {
     "FullyShardedDataParallel": "its parameters are shards",
     "FSDPModule": "its parameters are shards",
@@ -133,25 +135,46 @@ def flat(blocks: Sequence[Tensor]) -> Tensor:
     return torch.cat([block.reshape(-1) for block in blocks])
 
 
-def compared(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """||a||, ||a - b|| and <a, b> over all blocks, in one walk and without synchronising; see ``norm`` and ``dot``.
+class Reference:
+    """A vector that others are compared with, block by block; its small blocks are joined once.
 
-    One block's difference is alive at a time. Not in place: autograd may hand the same tensor out for two parameters.
+    Args:
+        blocks: of the vector.
     """
-    norms, distances, products = [], [], []
-    for x, y in zip(a, b, strict=True):
-        if x.is_complex():  # two real numbers each
-            x, y = torch.view_as_real(x.resolve_conj()), torch.view_as_real(y.resolve_conj())
-        wide = _wide(x.dtype)
-        x, y = x.reshape(-1).to(wide), y.reshape(-1).to(wide)
-        norms.append(torch.linalg.vector_norm(x))
-        distances.append(torch.linalg.vector_norm(x - y))
-        products.append(torch.dot(x, y))
-    return (
-        torch.linalg.vector_norm(torch.stack(norms)),
-        torch.linalg.vector_norm(torch.stack(distances)),
-        torch.stack(products).sum(),
-    )
+
+    def __init__(self, blocks: Sequence[Tensor]) -> None:
+        self.blocks = blocks
+        kinds = [block.dtype for block in blocks if block.numel() <= SMALL]
+        small = [k for k, block in enumerate(blocks) if block.numel() <= SMALL and block.dtype is kinds[0]]
+        self._small = small if len(small) > 1 else []
+        self._large = [k for k in range(len(blocks)) if k not in set(self._small)]
+        self._joined = [self._join(blocks)] if self._small else []
+
+    def _join(self, blocks: Sequence[Tensor]) -> Tensor:
+        return flat([blocks[k] for k in self._small])
+
+    def compared(self, others: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """||a||, ||a - b|| and <a, b> of others a and this b, without synchronising; see ``norm`` and ``dot``.
+
+        One large block's difference is alive at a time. Not in place: autograd may hand the same tensor out for two
+        parameters.
+        """
+        norms, distances, products = [], [], []
+        joined = [self._join(others)] if self._small else []
+        ours = [*(self.blocks[k] for k in self._large), *self._joined]
+        for x, y in zip([*(others[k] for k in self._large), *joined], ours, strict=True):
+            if x.is_complex():  # two real numbers each
+                x, y = torch.view_as_real(x.resolve_conj()), torch.view_as_real(y.resolve_conj())
+            wide = _wide(x.dtype)
+            x, y = x.reshape(-1).to(wide), y.reshape(-1).to(wide)
+            norms.append(torch.linalg.vector_norm(x))
+            distances.append(torch.linalg.vector_norm(x - y))
+            products.append(torch.dot(x, y))
+        return (
+            torch.linalg.vector_norm(torch.stack(norms)),
+            torch.linalg.vector_norm(torch.stack(distances)),
+            torch.stack(products).sum(),
+        )
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

@@ -20,8 +20,8 @@ from landscape.objective import Batch, LossFunction, Objective
 from landscape.parameters import (
     Blocks,
     Parameters,
+    Reference,
     Selection,
-    compared,
     dot,
     filter_normalized,
     filter_norms,
@@ -151,7 +151,8 @@ def gradient_path(
         ProbeError: nothing trainable, or a model that can't be moved in one process.
 
     Cost: K + 1 forward+backward passes, less for a linear layer that the batch itself feeds: its product is
-    computed twice in all. Memory: w, v, one gradient, one pass's activations, and that layer's output twice.
+    computed twice in all, and where the batch has fewer examples than the layer has inputs, gradients of its weight
+    are compared within their span. Memory: w, v, one gradient, one pass's activations, and that layer's output twice.
 
     >>> w = nn.Linear(1, 1, bias=False)
     >>> quadratic = lambda model, batch: 3 * model.weight.square().sum() / 2
@@ -164,12 +165,14 @@ def gradient_path(
         objective = Objective(model, loss_fn, snapshot, select=parameters, statistics=statistics)
         w = objective.parameters
         start = [snapshot.value_of(p) for p in w.tensors]
-        first = SharedFirstLayer(w.tensors, batch)
+        after_scaling = isinstance(direction, str) and direction == "scale-invariant"  # compares whole gradients
+        points = 0 if after_scaling else len(sizes)
+        first = SharedFirstLayer(w.tensors, batch, compared=points if evaluate_on is None else 0)
         loss0, g = objective.value_and_gradient(batch, first)
         v, scale = _direction(direction, w, start, g, snapshot, optimizer, seed)
         if evaluate_on is not None:
             batch = evaluate_on
-            first = SharedFirstLayer(w.tensors, batch)
+            first = SharedFirstLayer(w.tensors, batch, compared=points)
             loss0, g = objective.value_and_gradient(batch, first)
         return _sweep(
             objective,
@@ -202,12 +205,16 @@ def _sweep(
     moved = v if scale is None else [x / d.clamp_min(1e-30) for d, x in zip(scale, v, strict=True)]
     norm0, norm_v = norm(scaled), norm(moved)
     losses, distances, cosines, norms = [], [], [], []
+    reference: Reference | None = None
     for eta in sizes:
         objective.parameters.move(start, v, eta)
         loss, h = objective.value_and_gradient(batch, first.at([v], [eta]))
         if scale is not None:
             h = [d * x for d, x in zip(scale, h, strict=True)]
-        size, distance_k, product = compared(h, scaled)
+        h, blocks = first.comparable(h, scaled)
+        if reference is None or any(x is not y for x, y in zip(blocks, reference.blocks, strict=True)):
+            reference = Reference(blocks)
+        size, distance_k, product = reference.compared(h)
         distances.append(distance_k)
         cosines.append(product / (size * norm0))
         losses.append(loss)

@@ -36,10 +36,12 @@ class Count(torch.utils._python_dispatch.TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.products: list[int] = []
+        self.columns: list[int] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
             self.products.append(int(args[-2].shape[-1]))
+            self.columns.append(int(args[-1].shape[-1]))
         return func(*args, **(kwargs or {}))
 
 
@@ -53,7 +55,7 @@ def by_hand(model: nn.Module, loss_fn: Callable, batch, etas=ETAS) -> tuple[list
         for q, w, v in zip(p, start, g, strict=True):
             q.data = w - eta * v
         loss = loss_fn(model, batch)
-        h = torch.autograd.grad(loss, p)
+        h = torch.autograd.grad(loss, p, materialize_grads=True)
         losses.append(float(loss.detach()))
         distances.append(float(torch.cat([(a - b).flatten() for a, b in zip(h, g, strict=True)]).norm()))
     for q, w in zip(p, start, strict=True):
@@ -205,3 +207,114 @@ def test_weights_that_nothing_else_reads_are_left_behind_until_something_does():
     x.mul_(2.0)
     first.leave_late(True)
     assert not first.leaves_late  # its input may be computed anew each time
+
+
+def wide(**options) -> nn.Sequential:
+    """A first layer of 48 inputs: with four examples its gradient has rank four, and is compared in four columns."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(48, 32, **options), nn.ReLU(inplace=True), nn.Linear(32, 3)).double()
+    return model
+
+
+def reading_the_weight(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return cross_entropy(model, batch) + model[0].weight.pow(4).sum()
+
+
+def fed_twice(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return cross_entropy(model, batch) + model(batch[0][:2]).square().mean()
+
+
+def scaled_by_its_gradient(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    loss = cross_entropy(model, batch)
+    g = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+    return loss * (1 + sum(x.norm() for x in g))
+
+
+def after_its_own_backward(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    cross_entropy(model, batch).backward()
+    size = sum(p.grad.norm() for p in model.parameters())
+    for p in model.parameters():
+        p.grad = None
+    return cross_entropy(model, batch) * size
+
+
+def checkpointed(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    y = torch.utils.checkpoint.checkpoint(model, batch[0], use_reentrant=False)
+    return nn.functional.cross_entropy(y, batch[1])
+
+
+def hooked(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """A hook of the user's on the weight, set anew at every call; clamping twice is clamping once."""
+    model[0].weight.register_hook(lambda g: g.clamp(-1e-3, 1e-3))
+    return cross_entropy(model, batch)
+
+
+def at_some_points(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    if model[2].bias.abs().max() > 0.111:  # where the longer steps lead
+        return model[2].bias.square().sum()
+    return cross_entropy(model, batch)
+
+
+LOSSES = [
+    at_some_points,
+    cross_entropy,
+    reading_the_weight,
+    fed_twice,
+    gradient_penalty,
+    scaled_by_its_gradient,
+    after_its_own_backward,
+    checkpointed,
+    hooked,
+]
+
+
+@pytest.mark.parametrize("loss_fn", LOSSES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("inputs", ["independent", "repeated", "zero"])
+def test_gradients_compared_within_the_span_of_the_inputs(loss_fn, inputs):
+    model, (x, y) = wide(), batch_of(4, 48)
+    if inputs == "repeated":
+        x = x[[0, 1, 1, 0]]
+    if inputs == "zero":
+        x = x * torch.tensor([[1.0], [0.0], [1.0], [0.0]], dtype=x.dtype)
+    losses, distances = by_hand(model, loss_fn, (x, y))
+    path = landscape.gradient_path(model, loss_fn, (x, y), ETAS)
+    assert path.loss.tolist() == pytest.approx(losses, rel=1e-12)
+    assert path.gradient_distance.tolist() == pytest.approx(distances, rel=1e-10)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_wide_first_layer_takes_its_whole_gradient_once(bias):
+    model, batch = wide(bias=bias), batch_of(4, 48)
+    p = list(model.parameters())
+    with Count() as count:
+        path = landscape.gradient_path(model, cross_entropy, batch, ETAS)
+    assert count.columns.count(48) == 1  # at w; the points' have four columns
+    g = torch.autograd.grad(cross_entropy(model, batch), p)
+    cosines = []
+    for eta in ETAS:
+        with torch.no_grad():
+            moved = [q - eta * v for q, v in zip(p, g, strict=True)]
+        call = dict(zip((name for name, _ in model.named_parameters()), moved, strict=True))
+        for q in moved:
+            q.requires_grad_()
+        loss = nn.functional.cross_entropy(torch.func.functional_call(model, call, batch[0]), batch[1])
+        h = torch.cat([x.flatten() for x in torch.autograd.grad(loss, moved)])
+        cosines.append(float(torch.cosine_similarity(h, torch.cat([x.flatten() for x in g]), dim=0)))
+    assert path.cosine.tolist() == pytest.approx(cosines, abs=1e-12)
+
+
+def test_float32_within_the_span_is_as_near_to_float64_as_whole_gradients_are():
+    model, (x, y) = wide(), batch_of(4, 48)
+    _, true = by_hand(model, cross_entropy, (x, y))
+    single = (x.float(), y)
+    _, whole = by_hand(model.float(), cross_entropy, single)
+    within = landscape.gradient_path(model, cross_entropy, single, ETAS).gradient_distance.tolist()
+    for a, b, c in zip(within, whole, true, strict=True):
+        assert abs(a - c) <= max(4 * abs(b - c), 1e-6 * c)
+
+
+def test_a_nan_among_the_inputs_ranks_as_infinitely_rough():
+    (x, y) = batch_of(4, 48)
+    x[0, 0] = float("nan")
+    path = landscape.gradient_path(wide(), cross_entropy, (x, y), ETAS)
+    assert path.gradient_distance.tolist() == [float("inf")] * 3
