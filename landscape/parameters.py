@@ -119,6 +119,11 @@ class Parameters:
 
     def blocks(self, vector: Tensor) -> Blocks:
         """The blocks of a flat vector of length n, as views."""
+        parts = torch.split(self.placed(vector), [p.numel() for p in self.tensors])
+        return [part.view_as(p).to(p.dtype) for part, p in zip(parts, self.tensors, strict=True)]
+
+    def placed(self, vector: Tensor) -> Tensor:
+        """A flat vector of length n, where the parameters lie."""
         if vector.shape != (self.numel,):
             raise UsageError(
                 f"a direction for {self.numel} parameters has shape ({self.numel},), not {tuple(vector.shape)}"
@@ -126,8 +131,7 @@ class Parameters:
         if self.device.type == "cuda":  # from pageable memory the copy would synchronise
             pinned = vector.pin_memory() if vector.device.type == "cpu" else vector
             vector = pinned.to(self.device, non_blocking=True)
-        parts = torch.split(vector.to(self.device), [p.numel() for p in self.tensors])
-        return [part.view_as(p).to(p.dtype) for part, p in zip(parts, self.tensors, strict=True)]
+        return vector.to(self.device)
 
 
 def flat(blocks: Sequence[Tensor]) -> Tensor:

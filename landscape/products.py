@@ -48,17 +48,24 @@ class _Graph(Protocol):
 
     gradient: Blocks  # without a graph
 
-    def product(self, v: Blocks) -> Blocks: ...
+    def product(self, v: Blocks | Tensor) -> Blocks: ...
 
 
 class _Hessian:
     def __init__(self, objective: Objective, batch: Batch) -> None:
         self._w = objective.parameters
         self._kept = self._w.gradient(objective.evaluate(batch), create_graph=True)
+        self._joined: Tensor | None = None
         self.gradient = [g.detach() for g in self._kept]
 
-    def product(self, v: Blocks) -> Blocks:
-        return self._w.product(self._kept, v)
+    def product(self, v: Blocks | Tensor) -> Blocks:
+        if not isinstance(v, Tensor):
+            return self._w.product(self._kept, v)
+        if len({g.dtype for g in self._kept}) > 1:
+            return self._w.product(self._kept, self._w.blocks(v))
+        if self._joined is None:  # one output: autograd looks at each before every product, for 15 us
+            self._joined = flat(self._kept)
+        return self._w.product([self._joined], [self._w.placed(v).to(self._joined.dtype)])
 
 
 class _GaussNewton:
@@ -90,8 +97,9 @@ class _GaussNewton:
         raw = differentiate(self._z, self._w.tensors, u, create_graph=create_graph, retain_graph=True)
         return [torch.zeros_like(p) if g is None else g for p, g in zip(self._w.tensors, raw, strict=True)]
 
-    def product(self, v: Blocks) -> Blocks:
-        pairs = [(g, x) for g, x in zip(self._pulled, v, strict=True) if g.requires_grad]
+    def product(self, v: Blocks | Tensor) -> Blocks:
+        blocks = self._w.blocks(v) if isinstance(v, Tensor) else v
+        pairs = [(g, x) for g, x in zip(self._pulled, blocks, strict=True) if g.requires_grad]
         Jv = torch.autograd.grad([g for g, _ in pairs], self._u, [x for _, x in pairs], retain_graph=True)
         curved = [(g, x) for g, x in zip(self._slopes, Jv, strict=True) if g.requires_grad]
         raw = torch.autograd.grad(
@@ -191,13 +199,13 @@ class CurvatureOperator:
             dtype = torch.promote_types(dtype, p.dtype)
         return dtype
 
-    def product(self, v: Blocks) -> Blocks:
-        """H v in blocks."""
+    def product(self, v: Blocks | Tensor) -> Blocks:
+        """H v in blocks; v in blocks or flat."""
         return self._mean(iter(self._graphs) if self.kept else self._made(), lambda graph: graph.product(v))
 
     def __call__(self, v: Tensor) -> Tensor:
         """H v for a flat v of n numbers, flat, where v lies."""
-        return flat(self.product(self.parameters.blocks(v))).to(v)
+        return flat(self.product(v)).to(v)
 
     def _made(self) -> Iterator[_Graph]:
         self._objective.snapshot.rewind()

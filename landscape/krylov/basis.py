@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,7 +63,8 @@ class Basis:
     """
 
     def __init__(self, n: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.rows = torch.empty(capacity, n, dtype=dtype, device=device)
+        self.rows = _empty(capacity, n, dtype, device)
+        self._parts = torch.split(self.rows, CHUNK, dim=1)
         self.size = 0
 
     @property
@@ -75,10 +77,12 @@ class Basis:
         """Rounding of the vectors' arithmetic."""
         return float(torch.finfo(self.rows.dtype).eps)
 
-    def append(self, v: Tensor) -> None:
-        """One more vector, orthogonal to the others already."""
-        self.rows[self.size] = v
+    def append(self, v: Tensor, size: float) -> Tensor:
+        """One more row, v / ``size``: of norm one, and orthogonal to the others already."""
+        row = self.rows[self.size]
+        torch.div(v, size, out=row)
         self.size += 1
+        return row
 
     def orthogonalize(self, v: Tensor) -> tuple[Tensor, float, float]:
         """Take the basis out of ``v``, in place: the last two rows, then all by classical Gram-Schmidt.
@@ -91,47 +95,78 @@ class Basis:
         """
         recent = max(self.size - 2, 0)
         local = self.project(v, recent)
-        self._subtract(v, local, recent)
+        taken = self._subtract_and_project(v, local, recent)
         coefficients = torch.zeros(self.size, dtype=torch.float64)
         first = math.nan
         for sweep in range(3):
-            taken = self.project(v)
-            self._subtract(v, taken)
-            values = torch.cat([taken, length(v)[None], local]).cpu()  # one wait
-            coefficients += values[: self.size]
+            left = self._subtract(v, taken)
+            values = torch.cat([taken, left[None], local]).cpu()  # one wait
             last = float(values[self.size])
+            if not self._sums <= last <= 1 / self._sums:  # its square may have left the range of these numbers
+                values[self.size] = last = float(length(v))
+            coefficients += values[: self.size]
             before = float(torch.linalg.vector_norm(values[: self.size + 1]))  # Pythagoras: the rows are orthonormal
             if sweep == 0:
                 first = float(torch.linalg.vector_norm(values))
                 coefficients[recent:] += values[self.size + 1 :]
             if not last < TWICE * before or last <= ROUNDING_UNITS * self.eps * first:
                 break
+            taken = self.project(v)
         return coefficients, first, last
+
+    @property
+    def _sums(self) -> float:
+        """Norms from this to one over it are the roots of sums of squares that are numbers."""
+        return math.sqrt(self.tiny * self.rows.shape[1])
 
     def rotate(self, weights: Tensor) -> None:
         """The first rows become combinations of the present ones, in place: weights (size, p) -> p rows."""
         old, size = self.size, weights.shape[1]
         mix = weights.T.to(self.rows)
-        for part in self._parts():
+        for part in self._parts:
             part[:size] = mix @ part[:old]
         self.size = size
 
     def combine(self, weights: Tensor) -> Tensor:
         """Combinations of the rows: weights (size, p) -> (p, n)."""
-        return weights.T.to(self.rows) @ self.rows[: self.size]
-
-    def _parts(self) -> Iterator[Tensor]:
-        yield from torch.split(self.rows, CHUNK, dim=1)
+        made = _empty(weights.shape[1], self.rows.shape[1], self.rows.dtype, self.rows.device)
+        return torch.matmul(weights.T.to(self.rows), self.rows[: self.size], out=made)
 
     def project(self, v: Tensor, first: int = 0) -> Tensor:
         """Q v, of the rows from ``first`` on: numbers in float64."""
-        total = torch.zeros(self.size - first, dtype=torch.float64, device=v.device)
-        for rows, part in zip(self._parts(), torch.split(v, CHUNK), strict=True):
-            total += (rows[first : self.size] @ part).double()
-        return total
+        return _total([rows[first : self.size] @ part for rows, part in self._with(v)])
 
-    def _subtract(self, v: Tensor, coefficients: Tensor, first: int = 0) -> None:
-        """V <- v - Q' c, in place, of the rows from ``first`` on."""
+    def _with(self, v: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self._parts, torch.split(v, CHUNK), strict=True)
+
+    def _subtract_and_project(self, v: Tensor, coefficients: Tensor, first: int) -> Tensor:
+        """V <- v - Q' c, in place, of the rows from ``first`` on; Q v of all rows, while each part is in the caches."""
         c = coefficients.to(v.dtype)
-        for rows, part in zip(self._parts(), torch.split(v, CHUNK), strict=True):
-            part.addmv_(rows[first : self.size].T, c, alpha=-1)
+        return _total(
+            [
+                rows[: self.size] @ part.addmv_(rows[first : self.size].T, c, alpha=-1.0)
+                for rows, part in self._with(v)
+            ]
+        )
+
+    def _subtract(self, v: Tensor, coefficients: Tensor) -> Tensor:
+        """V <- v - Q' c, in place; ||v||, from squares in its own precision."""
+        c = coefficients.to(v.dtype)
+        parts = [part.addmv_(rows[: self.size].T, c, alpha=-1.0) for rows, part in self._with(v)]
+        return _total([torch.dot(part, part) for part in parts]).sqrt()
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    """The sum in float64."""
+    return torch.stack(parts).double().sum(0)
+
+
+def _empty(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory for a matrix: numpy's on the CPU, since numpy asks Linux for huge pages.
+
+    With pages of 4 KiB the first touch of a row takes four times what writing it takes.
+    """
+    if device.type != "cpu":
+        return torch.empty(rows, columns, dtype=dtype, device=device)
+    kind = {torch.float32: np.float32, torch.float64: np.float64}[dtype]
+    return torch.from_numpy(np.empty((rows, columns), dtype=kind))

@@ -49,7 +49,7 @@ def diverged(which: str, k: int, vectors: Tensor, products: int) -> Eigenpairs:
 
 def keys(theta: Tensor, which: str) -> Tensor:
     """What is largest for the wanted ones."""
-    return {"largest": theta, "smallest": -theta, "magnitude": theta.abs()}[which]
+    return theta if which == "largest" else -theta if which == "smallest" else theta.abs()
 
 
 def wanted_first(theta: Tensor, which: str) -> Tensor:

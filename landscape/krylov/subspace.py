@@ -22,13 +22,15 @@ class Chain:
     """A pending vector and how strongly the basis is coupled to it.
 
     Attributes:
-        vector: of norm one; becomes the basis' next vector when this chain is grown. (n,)
+        vector: a multiple of f, which becomes the basis' next row when this chain is grown. (n,)
         coupling: g above, float64 on the CPU. (capacity,)
+        size: its norm.
         clear: it is orthogonal to so many of the basis' vectors.
     """
 
     vector: Tensor
     coupling: Tensor
+    size: float = 1.0
     clear: int = 0
 
 
@@ -77,14 +79,12 @@ class Subspace:
         """
         if not self._clear(chain):
             return False
-        vector = chain.vector
-        self.basis.append(vector)
-        image = self.product(vector)
+        image = self.product(self.basis.append(chain.vector, chain.size))
         self.products += 1
         column, size, beta = self.basis.orthogonalize(image)
         m = self.size - 1
         self.T[: m + 1, m] = self.T[m, : m + 1] = column
-        if not math.isfinite(beta) or not bool(column.isfinite().all()):
+        if not math.isfinite(beta) or not math.isfinite(float(column.sum())):
             self.finite = False
             return True
         chain.coupling.zero_()
@@ -95,7 +95,7 @@ class Subspace:
             self.chains.remove(chain)
         else:
             chain.coupling[m] = beta
-            chain.vector, chain.clear = image.div_(beta), self.size
+            chain.vector, chain.size, chain.clear = image, beta, self.size
         return True
 
     def settle(self) -> None:
@@ -111,9 +111,8 @@ class Subspace:
         if after <= ROUNDING_UNITS * self.basis.eps * before:
             self.chains.remove(chain)
             return False
-        chain.vector /= after
         chain.coupling *= after / before
-        chain.clear = self.size
+        chain.size, chain.clear = after, self.size
         return True
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:

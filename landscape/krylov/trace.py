@@ -125,7 +125,7 @@ class _XTrace:
                 self.complete = True
                 break
             self.R[:i, i], self.R[i, i] = column, after
-            self.basis.append(image.div_(after))
+            self.basis.append(image, after)
 
     def estimate(self, products: int, choose: bool) -> TraceEstimate:
         """The second half: by XTrace, or by Hutchinson if that promises less error and ``choose`` allows it."""
