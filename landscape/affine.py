@@ -15,7 +15,7 @@ the norm, the distances and the inner products of S^T x at every point of the li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +32,7 @@ from landscape.parameters import Blocks
 
 #: What the products of all mini-batches may take together; maps beyond that are computed at each point.
 MEMORY = 2**28
+_NESTS = (tuple, list, dict)
 
 
 class _Combined(torch.autograd.Function):
@@ -220,14 +221,11 @@ class SharedFirstLayer(TorchFunctionMode):
             self.catch_up()
         return func(*args, **(kwargs or {}))
 
-    def _holds_late(self, parts: Iterable[Any]) -> bool:
-        late = self._late
+    def _holds_late(self, parts: Collection[Any]) -> bool:
+        if not self._late.keys().isdisjoint(map(id, parts)):
+            return True
         for part in parts:
-            if id(part) in late:
-                return True
-            if isinstance(part, tuple | list | dict) and self._holds_late(
-                part.values() if isinstance(part, dict) else part
-            ):
+            if isinstance(part, _NESTS) and self._holds_late(part.values() if isinstance(part, dict) else part):
                 return True
         return False
 
