@@ -7,7 +7,7 @@ import operator
 import random
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from landscape.carried import Carried
 from landscape.cost import cost_in_passes, count_layers
 from landscape.data import load_data
 from landscape.errors import UsageError, nearest
@@ -128,7 +129,8 @@ def _train(
         model, loss_fn, _probes(run), optimizer=optimizer, to=store, batches=batches, seed=run.seed, strict=True
     )
     torch.manual_seed(stream_seed(run.seed, "noise"))
-    first, earlier, probing = _restore(store, model, optimizer, observer)
+    parts = {"model": model, "optimizer": optimizer, "observer": observer, "carried": Carried(model, loss_fn)}
+    first, earlier, probing = _restore(store, parts)
     began -= earlier  # seconds of this run in processes before this one
     saved = time.perf_counter()
     modules = list(model.modules())
@@ -153,7 +155,7 @@ def _train(
         optimizer.step()
         if time.perf_counter() - saved > CHECKPOINT_SECONDS:
             clock = {"seconds": time.perf_counter() - began, "probing": probing}
-            store.save_checkpoint(_state(step + 1, model, optimizer, observer) | clock)
+            store.save_checkpoint(_state(step + 1, parts) | clock)
             saved = time.perf_counter()
     end = evaluate(model, loss_fn, feed, full, final=True)
     store.append(study.steps, run.learning_rate, end)
@@ -262,14 +264,12 @@ def average_statistics(model: nn.Module, batches: Batches, run: Callable[[nn.Mod
     model.eval()
 
 
-def _state(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, observer: Observer) -> dict[str, Any]:
+def _state(step: int, parts: Mapping[str, Any]) -> dict[str, Any]:
     """All that the rest of the run depends on, as tensors and plain Python values."""
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "step": step,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "observer": observer.state_dict(),
+        **{key: part.state_dict() for key, part in parts.items()},
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "python": random.getstate(),
@@ -277,16 +277,14 @@ def _state(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, observ
     }
 
 
-def _restore(
-    store: RunStore, model: nn.Module, optimizer: torch.optim.Optimizer, observer: Observer
-) -> tuple[int, float, float]:
+def _restore(store: RunStore, parts: Mapping[str, Any]) -> tuple[int, float, float]:
     """Go back to the checkpoint, if there is one: the step to go on with, seconds so far, those of probing."""
     state = store.load_checkpoint()
     if state is None:
         return 0, 0.0, 0.0
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    observer.load_state_dict(state["observer"])
+    for key, part in parts.items():
+        if key in state:  # "carried" is not in checkpoints of earlier versions
+            part.load_state_dict(state[key])
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])

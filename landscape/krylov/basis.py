@@ -143,10 +143,7 @@ class Basis:
         """V <- v - Q' c, in place, of the rows from ``first`` on; Q v of all rows, while each part is in the caches."""
         c = coefficients.to(v.dtype)
         return _total(
-            [
-                rows[: self.size] @ part.addmv_(rows[first : self.size].T, c, alpha=-1.0)
-                for rows, part in self._with(v)
-            ]
+            [rows[: self.size] @ part.addmv_(rows[first : self.size].T, c, alpha=-1.0) for rows, part in self._with(v)]
         )
 
     def _subtract(self, v: Tensor, coefficients: Tensor) -> Tensor:

@@ -2,9 +2,12 @@
 
 import dataclasses
 import math
+import random
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from landscape.data import load_data
 from landscape.errors import UsageError
@@ -64,6 +67,57 @@ def test_a_run_stopped_anywhere_and_resumed_leaves_the_same_rows(tmp_path, arm, 
             train(run, store, progress=die)
         resumed = _frame(run, folder)
         assert whole.equals(resumed)
+
+
+class Wandering(nn.Module):
+    """A criterion with a running centre, a counter, a history and generators of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(10))
+        self.register_buffer("passing", torch.zeros(10), persistent=False)
+        self.calls, self.history, self.last = 0, [], None
+        self.torch, self.numpy, self.python = torch.Generator(), np.random.default_rng(1), random.Random(1)
+        self.mersenne = np.random.RandomState(1)
+
+    def forward(self, logits, labels):
+        if torch.is_grad_enabled():
+            self.calls += 1
+            self.history.append(self.calls % 3)
+            with torch.no_grad():
+                self.centre.lerp_(logits.mean(0), 0.5)
+                self.passing.lerp_(self.centre, 0.5)
+                self.last = self.passing.clone()
+        noise = torch.randn(10, generator=self.torch) * (1 + self.python.random() + self.mersenne.rand())
+        shift = self.centre + self.passing + (0 if self.last is None else self.last) + sum(self.history) / 100
+        return nn.functional.cross_entropy(logits * (1 + self.numpy.random()) - shift + noise / 10, labels)
+
+
+WANDERING = Wandering()
+
+
+def wandering(model, batch):
+    return WANDERING(model(batch[0]), batch[1])
+
+
+def test_a_loss_with_a_state_of_its_own_goes_on_from_the_checkpoint(tmp_path, monkeypatch):
+    global WANDERING
+    monkeypatch.setattr("landscape.training.load_object", lambda name: wandering)
+    monkeypatch.setattr("landscape.losses.load_object", lambda name: wandering)
+    monkeypatch.setattr("landscape.training.CHECKPOINT_SECONDS", -1.0)
+    run = _run(_study(loss="somebody:wandering"))
+    whole = _frame(run, tmp_path / "whole")
+
+    def die(progress):
+        if progress.step >= 4:
+            raise KeyboardInterrupt
+
+    WANDERING = Wandering()  # a fresh process
+    with RunStore(tmp_path / "stopped") as store, pytest.raises(KeyboardInterrupt):
+        train(run, store, progress=die)
+    WANDERING = Wandering()
+    assert whole.equals(_frame(run, tmp_path / "stopped"))
+    assert whole.query("quantity == 'loss'")["value"].nunique() > 2
 
 
 def test_global_random_state_is_left_alone(tmp_path):
