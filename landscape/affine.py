@@ -35,10 +35,10 @@ MEMORY = 2**28
 _NESTS = (tuple, list, dict)
 
 
-class _Combined(torch.autograd.Function):
-    """base - eta slope as the output of a linear map at the moved weights, with that map's derivatives.
+class _Linear(torch.autograd.Function):
+    """The output of a linear map, however it was made, with that map's derivatives.
 
-    ``defer`` may take the derivatives by the output, and gives what stands in for the weight's gradient then.
+    ``weigh`` gives the weight's gradient, or what stands in for it, from the derivatives by the output and the inputs.
     """
 
     @staticmethod
@@ -47,24 +47,20 @@ class _Combined(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         x: Tensor,
-        base: Tensor,
-        slope: Tensor,
-        eta: float,
-        defer: Callable[[Tensor], Tensor | None],
+        output: Callable[[], Tensor],
+        weigh: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.defer = defer
-        return torch.add(base, slope, alpha=-eta)
+        ctx.save_for_backward(x.reshape(-1, x.shape[-1]))  # as F.linear does: a checkpoint makes it again with that
+        ctx.weigh = weigh
+        return output()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (x,) = ctx.saved_tensors
+        (rows,) = ctx.saved_tensors
         g = gradients[0].reshape(-1, gradients[0].shape[-1])  # (samples, out)
-        weight = ctx.defer(g) if ctx.needs_input_grad[0] else None
-        if weight is None and ctx.needs_input_grad[0]:
-            weight = g.t() @ x.reshape(-1, x.shape[-1])
+        weight = ctx.weigh(g, rows) if ctx.needs_input_grad[0] else None
         bias = g.sum(0) if ctx.needs_input_grad[1] else None
-        return weight, bias, None, None, None, None, None
+        return weight, bias, None, None, None
 
 
 @dataclass
@@ -81,7 +77,8 @@ class _Layer:
     signal: Tensor | None = None  # the loss's derivatives by the output in the last backward pass, (m, out)
     stand_in: Tensor | None = None  # what was handed to autograd there as the weight's gradient
     root: Tensor | None = None  # L with x x^T = L L^T
-    gradient0: Tensor | None = None  # the weight's gradient at w within the span of the inputs, (out, m)
+    whole: Tensor | None = None  # the weight's gradient at w, as it was handed to autograd
+    gradient0: Tensor | None = None  # the same within the span of the inputs, (out, m)
 
     @property
     def inputs(self) -> Tensor:
@@ -93,10 +90,6 @@ class _Layer:
         if self.root is None:
             self.root = torch.linalg.qr(self.inputs.t(), mode="r").R.t()
         return signal.t() @ self.root
-
-    def keep(self, signal: Tensor) -> None:
-        """Take the gradient at w from this signal."""
-        self.gradient0 = self.gradient(signal.reshape(-1, signal.shape[-1]))
 
     def is_call(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         """Whether this is the same map of the same, unchanged input."""
@@ -163,6 +156,17 @@ class SharedFirstLayer(TorchFunctionMode):
         self._axes, self._steps = axes, steps
         return self if self._layers else nullcontext()
 
+    def confirm(self, gradient0: Blocks) -> None:
+        """Say, before the first point, what the gradient at w is.
+
+        Where a weight's is not the one that its layer made, the loss reads the weight in another way too, feeds the
+        layer twice or changes its gradient in a hook, and it is made whole at all points.
+        """
+        for layer in self._layers:
+            whole, layer.whole = layer.whole, None
+            if whole is None or whole._version or not gradient0[self._block[id(layer.weight)]].is_set_to(whole):
+                layer.gradient0 = None
+
     def comparable(self, gradient: Blocks, gradient0: Blocks) -> tuple[Blocks, Blocks]:
         """The gradient of the last evaluation and that at w, in blocks of equal norms, distances and inner products.
 
@@ -175,7 +179,7 @@ class SharedFirstLayer(TorchFunctionMode):
             k = self._block[id(layer.weight)]
             if a[k].is_set_to(layer.stand_in):
                 a[k], b[k] = layer.gradient(layer.signal), layer.gradient0
-            else:  # the loss reads the weight in another way too, and that part was added to the zeros handed out
+            else:  # here the loss reads the weight in another way too; that part was added to the zeros handed out
                 a[k] = torch.addmm(a[k], layer.signal.t(), layer.inputs)
             layer.signal = layer.stand_in = None
         return a, b
@@ -247,44 +251,53 @@ class SharedFirstLayer(TorchFunctionMode):
         start = layer.before_last(self._steps)
         if not torch.is_grad_enabled():
             return torch.add(start, layer.slopes[-1], alpha=-self._steps[-1])
-        defer = partial(self._deferred, layer)
-        combined: Tensor = _Combined.apply(weight, bias, input, start, layer.slopes[-1], self._steps[-1], defer)  # type: ignore[no-untyped-call]
+        output = partial(torch.add, start, layer.slopes[-1], alpha=-self._steps[-1])
+        combined: Tensor = _Linear.apply(weight, bias, input, output, partial(self._deferred, layer))  # type: ignore[no-untyped-call]
         return combined
 
-    def _deferred(self, layer: _Layer, signal: Tensor) -> Tensor | None:
-        """Zeros in the place of a weight's gradient, which ``comparable`` makes of this signal; None: not deferred.
+    def _deferred(self, layer: _Layer, signal: Tensor, rows: Tensor) -> Tensor:
+        """Zeros in the place of a weight's gradient, which ``comparable`` makes of this signal; or the gradient.
 
-        Not where the loss takes a gradient of its own, nor under a hook of the user's, which would see the zeros.
+        That where the loss takes a gradient of its own, at the layer's second use, and under a hook of the user's,
+        which would see the zeros.
         """
-        if layer.gradient0 is None or self._running or layer.weight._backward_hooks:
-            return None
-        layer.signal = signal
+        if layer.gradient0 is None or layer.signal is not None or self._running or layer.weight._backward_hooks:
+            return signal.t() @ rows
+        layer.signal = signal.clone()  # somebody else's backward may yet write into it
         layer.stand_in = signal.new_zeros(()).expand_as(layer.weight)
         return layer.stand_in
 
+    def _whole(self, layer: _Layer, signal: Tensor, rows: Tensor) -> Tensor:
+        """The weight's gradient at w by this layer, noted unless the loss takes it for itself."""
+        gradient = signal.t() @ rows
+        if not self._running:
+            layer.whole, layer.gradient0 = gradient, layer.gradient(signal)
+        return gradient
+
     def _noted(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The map at w, kept if its products can be shared."""
-        y = F.linear(input, weight, bias)
-        size = 4 * y.numel() * y.element_size()  # at w, along two axes, and the row
-        new = self._is_shareable(input, weight, bias) and self._known(input, weight, bias) is None
-        if new and self._held + size <= MEMORY:  # a copy of y: what comes next may write into it
-            self._held += size
-            self._weights.add(id(weight))
-            layer = _Layer(weight, bias, input, input._version, y.detach().clone())
-            self._layers.append(layer)
-            if y.requires_grad and self._is_compressible(layer):
-                y.register_hook(partial(self._keep, layer))  # type: ignore[no-untyped-call]
+        if not self._is_shareable(input, weight, bias) or self._known(input, weight, bias) is not None:
+            return F.linear(input, weight, bias)
+        size = 4 * input.shape[:-1].numel() * len(weight) * weight.element_size()  # at w, along two axes, and the row
+        if self._held + size > MEMORY:
+            return F.linear(input, weight, bias)
+        self._held += size
+        self._weights.add(id(weight))
+        compressed = torch.is_grad_enabled() and self._is_compressible(input, weight)
+        with torch.no_grad() if compressed else nullcontext():
+            y = F.linear(input, weight, bias)
+        # A copy for either: what comes next may write into what it is given.
+        layer = _Layer(weight, bias, input, input._version, y if compressed else y.detach().clone())
+        self._layers.append(layer)
+        if compressed:
+            return _Linear.apply(weight, bias, input, layer.base.clone, partial(self._whole, layer))  # type: ignore[no-any-return, no-untyped-call]
         return y
 
-    def _keep(self, layer: _Layer, signal: Tensor) -> None:
-        if not self._running:
-            layer.keep(signal)
-
-    def _is_compressible(self, layer: _Layer) -> bool:
+    def _is_compressible(self, x: Tensor, weight: Tensor) -> bool:
         """Whether gradients in the span of the inputs save more than finding its coordinates takes (by LAPACK)."""
-        (m, inner), out = layer.inputs.shape, len(layer.weight)
+        m, inner, out = x.shape[:-1].numel(), x.shape[-1], len(weight)
         saved = self._compared * out * (inner - m)
-        return layer.x.device.type == "cpu" and saved >= 4 * inner * m
+        return x.device.type == "cpu" and saved >= 4 * inner * m
 
     def _known(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> _Layer | None:
         return next((layer for layer in self._layers if layer.is_call(input, weight, bias)), None)
@@ -300,9 +313,11 @@ class SharedFirstLayer(TorchFunctionMode):
         return (
             id(weight) in self._block
             and (bias is None or bias.is_leaf)  # a computed one may move in another way
+            and weight.ndim == 2
             and weight.dtype in (torch.float32, torch.float64)
             and not x.requires_grad
             and not x.is_inference()
+            and not torch._C._are_functorch_transforms_active()  # torch.func takes no function without their rules
             and forward_ad.unpack_dual(x).tangent is None  # type: ignore[no-untyped-call]
             and not torch.is_autocast_enabled(x.device.type)
             and _memory(x) in self._memory

@@ -206,6 +206,7 @@ def _sweep(
     norm0, norm_v = norm(scaled), norm(moved)
     losses, distances, cosines, norms = [], [], [], []
     reference: Reference | None = None
+    first.confirm(scaled)
     for eta in sizes:
         objective.parameters.move(start, v, eta)
         loss, h = objective.value_and_gradient(batch, first.at([v], [eta]))

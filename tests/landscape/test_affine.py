@@ -255,8 +255,74 @@ def at_some_points(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return cross_entropy(model, batch)
 
 
+def same_inputs_twice(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return cross_entropy(model, batch) + model(batch[0]).square().mean()
+
+
+def penalized_at_w(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    penalty = model[0].weight.pow(4).sum() if model[2].bias.abs().max() < 0.111 else 0.0
+    return cross_entropy(model, batch) + penalty
+
+
+def fed_twice_at_w(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    more = model(batch[0][:2]).square().mean() if model[2].bias.abs().max() < 0.111 else 0.0
+    return cross_entropy(model, batch) + more
+
+
+def twice_beyond_w(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    more = model(batch[0]).square().mean() if model[2].bias.abs().max() > 0.111 else 0.0
+    return cross_entropy(model, batch) + more
+
+
+def hooked_output(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """A hook of the user's between the loss and the layer."""
+    y = model[0](batch[0])
+    y.register_hook(lambda g: g.clamp(-1e-3, 1e-3))
+    return nn.functional.cross_entropy(model[2](y.relu()), batch[1])
+
+
+def hooked_node(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """A hook of the user's between the layer and its weight."""
+    y = model[0](batch[0])
+    y.grad_fn.register_hook(lambda given, _: tuple(None if g is None else 3 * g for g in given))
+    return nn.functional.cross_entropy(model[2](y.relu()), batch[1])
+
+
+class WritesIntoItsGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z):
+        return z * 1.0
+
+    @staticmethod
+    def backward(ctx, g):
+        return g.mul_(0.1)
+
+
+def beside_one_that_writes(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """A sum hands the same derivatives to both its terms, and what the first layer got is written to afterwards."""
+    z = WritesIntoItsGradient.apply(model[2].weight[:1].expand(len(batch[0]), -1))
+    return nn.functional.cross_entropy(model[2](model[0](batch[0]) + z), batch[1])
+
+
+def through_torch_func(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """A gradient by the last layer alone, in whose transform the first one is called."""
+
+    def of_last(weight: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(torch.func.functional_call(model, {"2.weight": weight}, batch[0]), batch[1])
+
+    return of_last(model[2].weight) + torch.func.grad(of_last)(model[2].weight).square().sum()
+
+
 LOSSES = [
     at_some_points,
+    same_inputs_twice,
+    penalized_at_w,
+    fed_twice_at_w,
+    twice_beyond_w,
+    hooked_output,
+    hooked_node,
+    beside_one_that_writes,
+    through_torch_func,
     cross_entropy,
     reading_the_weight,
     fed_twice,
@@ -278,6 +344,38 @@ def test_gradients_compared_within_the_span_of_the_inputs(loss_fn, inputs):
         x = x * torch.tensor([[1.0], [0.0], [1.0], [0.0]], dtype=x.dtype)
     losses, distances = by_hand(model, loss_fn, (x, y))
     path = landscape.gradient_path(model, loss_fn, (x, y), ETAS)
+    assert path.loss.tolist() == pytest.approx(losses, rel=1e-12)
+    assert path.gradient_distance.tolist() == pytest.approx(distances, rel=1e-10)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_checkpointed_sequences(bias):
+    def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        y = torch.utils.checkpoint.checkpoint(model, batch[0], use_reentrant=False)
+        return nn.functional.cross_entropy(y.flatten(0, 1), batch[1].repeat_interleave(3))
+
+    model, batch = wide(bias=bias), batch_of(4, 3, 48)
+    losses, distances = by_hand(model, loss_fn, batch)
+    path = landscape.gradient_path(model, loss_fn, batch, ETAS)
+    assert path.loss.tolist() == pytest.approx(losses, rel=1e-12)
+    assert path.gradient_distance.tolist() == pytest.approx(distances, rel=1e-10)
+
+
+def test_a_weight_that_is_a_vector_is_not_shared():
+    class Projection(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.linspace(-1, 1, 48, dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.weight)
+
+    def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return model(batch[0]).tanh().mean()
+
+    model, batch = Projection(), batch_of(4, 48)
+    losses, distances = by_hand(model, loss_fn, batch)
+    path = landscape.gradient_path(model, loss_fn, batch, ETAS)
     assert path.loss.tolist() == pytest.approx(losses, rel=1e-12)
     assert path.gradient_distance.tolist() == pytest.approx(distances, rel=1e-10)
 
