@@ -79,7 +79,11 @@ class Subspace:
         """
         if not self._clear(chain):
             return False
-        image = self.product(self.basis.append(chain.vector, chain.size))
+        row = self.basis.append(chain.vector, chain.size)
+        image = self.product(row).contiguous()  # it is written to: no number may stand for several
+        if image.untyped_storage().data_ptr() == row.untyped_storage().data_ptr():  # handed back, as it was or changed
+            image = image.clone()
+            torch.div(chain.vector, chain.size, out=row)
         self.products += 1
         column, size, beta = self.basis.orthogonalize(image)
         m = self.size - 1

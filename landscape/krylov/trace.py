@@ -118,7 +118,7 @@ class _XTrace:
         self.complete = False  # the range of A was reached: what lies outside is zero
         for i in range(half):
             self.tests[i] = _test_vector(n, generator, like)
-            image = product(self.tests[i])
+            image = product(self.tests[i].clone()).contiguous()  # it may be what was handed in, and is written to
             self.samples.append(float(inner(self.tests[i], image)))
             column, before, after = self.basis.orthogonalize(image)
             if after <= ROUNDING_UNITS * self.basis.eps * before:
