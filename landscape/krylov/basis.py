@@ -165,5 +165,5 @@ def _empty(rows: int, columns: int, dtype: torch.dtype, device: torch.device) ->
     """
     if device.type != "cpu":
         return torch.empty(rows, columns, dtype=dtype, device=device)
-    kind = {torch.float32: np.float32, torch.float64: np.float64}[dtype]
-    return torch.from_numpy(np.empty((rows, columns), dtype=kind))
+    memory = torch.from_numpy(np.empty(rows * columns * dtype.itemsize, dtype=np.uint8))
+    return memory.view(dtype).view(rows, columns)

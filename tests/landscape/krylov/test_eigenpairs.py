@@ -235,3 +235,31 @@ def test_seeds_repeat_and_agree():
 def test_wrong_arguments(options, words):
     with pytest.raises(UsageError, match=words):
         eigenpairs(torch.clone, 10, **options)
+
+
+N_SMALL = 40
+STEPS = torch.arange(1.0, N_SMALL + 1, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("product", "largest"),
+    [
+        (lambda v: v, [1.0, 1.0, 1.0]),
+        (lambda v: v.view(-1), [1.0, 1.0, 1.0]),
+        (lambda v: v.mul_(STEPS), [40.0, 39.0, 38.0]),
+        (lambda v: v.sum().expand(N_SMALL), [40.0, 0.0, 0.0]),
+    ],
+    ids=["identity", "view", "written to", "expanded"],
+)
+def test_a_product_may_hand_back_what_it_was_handed_or_one_number_for_all(product, largest):
+    found = eigenpairs(product, N_SMALL, 3, tol=1e-9)
+    assert found.values.tolist() == pytest.approx(largest, abs=1e-7)
+    torch.testing.assert_close(found.vectors @ found.vectors.T, torch.eye(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_vectors_in_half_precision(dtype):
+    A = torch.diag(torch.tensor([40.0] + [1.0] * (N_SMALL - 1), dtype=dtype))
+    found = eigenpairs(lambda v: A @ v, N_SMALL, 1, tol=0.05, dtype=dtype)
+    assert found.vectors.dtype is dtype
+    assert float(found.values[0]) == pytest.approx(40.0, rel=0.05)

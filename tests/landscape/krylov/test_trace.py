@@ -79,3 +79,8 @@ def test_wrong_arguments():
         trace(torch.clone, 10, method="xtrase")
     with pytest.raises(UsageError, match="at least two"):
         trace(torch.clone, 10, 1)
+
+
+def test_a_product_may_hand_back_what_it_was_handed():
+    plain, back = (trace(product, 60, 20, method="xtrace") for product in (lambda v: v.clone(), lambda v: v))
+    assert back == plain
