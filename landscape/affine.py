@@ -316,6 +316,7 @@ class SharedFirstLayer(TorchFunctionMode):
             and weight.ndim == 2
             and weight.dtype in (torch.float32, torch.float64)
             and not x.requires_grad
+            and not x.is_nested
             and not x.is_inference()
             and not torch._C._are_functorch_transforms_active()  # torch.func takes no function without their rules
             and forward_ad.unpack_dual(x).tangent is None  # type: ignore[no-untyped-call]

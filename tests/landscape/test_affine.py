@@ -361,6 +361,17 @@ def test_checkpointed_sequences(bias):
     assert path.gradient_distance.tolist() == pytest.approx(distances, rel=1e-10)
 
 
+def test_a_batch_of_unequal_lengths_is_not_shared():
+    def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(torch.cat(list(model(batch[0]).unbind())), batch[1])
+
+    (x, y), model = batch_of(4, 48), wide()
+    losses, distances = by_hand(model, cross_entropy, (x, y))
+    path = landscape.gradient_path(model, loss_fn, (torch.nested.nested_tensor([x[:1], x[1:]]), y), ETAS)
+    assert path.loss.tolist() == pytest.approx(losses, rel=1e-12)
+    assert path.gradient_distance.tolist() == pytest.approx(distances, rel=1e-10)
+
+
 def test_a_weight_that_is_a_vector_is_not_shared():
     class Projection(nn.Module):
         def __init__(self) -> None:
