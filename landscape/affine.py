@@ -7,10 +7,6 @@ A layer that is fed by the batch itself computes, at w - eta v,
 and neither bracket depends on eta; on a plane there is a third. In a multi-layer perceptron on flat images that
 product is most of the forward pass, so a sweep costs a quarter less. The two sides differ by the rounding of
 either. Nor do the weights of such a layer have to be moved where nothing else reads them.
-
-Its gradient, S^T x with S the loss's derivatives by the layer's output, has every row in the span of the inputs, whose
-number m is often far below their length. With x = L Q, L lower triangular (m, m) and Q of orthonormal rows, S^T L has
-the norm, the distances and the inner products of S^T x at every point of the line, in m columns instead of all.
 """
 
 from __future__ import annotations
@@ -29,38 +25,11 @@ from torch.overrides import TorchFunctionMode
 
 from landscape.objective import Batch, Batches, tensors_of
 from landscape.parameters import Blocks
+from landscape.span import LinearMap, WithinSpan, saves, whole
 
 #: What the products of all mini-batches may take together; maps beyond that are computed at each point.
 MEMORY = 2**28
 _NESTS = (tuple, list, dict)
-
-
-class _Linear(torch.autograd.Function):
-    """The output of a linear map, however it was made, with that map's derivatives.
-
-    ``weigh`` gives the weight's gradient, or what stands in for it, from the derivatives by the output and the inputs.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        weight: Tensor,
-        bias: Tensor | None,
-        x: Tensor,
-        output: Callable[[], Tensor],
-        weigh: Callable[[Tensor, Tensor], Tensor],
-    ) -> Tensor:
-        ctx.save_for_backward(x.reshape(-1, x.shape[-1]))  # as F.linear does: a checkpoint makes it again with that
-        ctx.weigh = weigh
-        return output()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (rows,) = ctx.saved_tensors
-        g = gradients[0].reshape(-1, gradients[0].shape[-1])  # (samples, out)
-        weight = ctx.weigh(g, rows) if ctx.needs_input_grad[0] else None
-        bias = g.sum(0) if ctx.needs_input_grad[1] else None
-        return weight, bias, None, None, None
 
 
 @dataclass
@@ -74,22 +43,7 @@ class _Layer:
     base: Tensor
     slopes: list[Tensor] = field(default_factory=list)
     row: tuple[float, Tensor] | None = None
-    signal: Tensor | None = None  # the loss's derivatives by the output in the last backward pass, (m, out)
-    stand_in: Tensor | None = None  # what was handed to autograd there as the weight's gradient
-    root: Tensor | None = None  # L with x x^T = L L^T
-    whole: Tensor | None = None  # the weight's gradient at w, as it was handed to autograd
-    gradient0: Tensor | None = None  # the same within the span of the inputs, (out, m)
-
-    @property
-    def inputs(self) -> Tensor:
-        """The inputs as rows, (m, in)."""
-        return self.x.reshape(-1, self.x.shape[-1])
-
-    def gradient(self, signal: Tensor) -> Tensor:
-        """The weight's gradient within the span of the inputs, (out, m)."""
-        if self.root is None:
-            self.root = torch.linalg.qr(self.inputs.t(), mode="r").R.t()
-        return signal.t() @ self.root
+    span: WithinSpan | None = None
 
     def is_call(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         """Whether this is the same map of the same, unchanged input."""
@@ -118,13 +72,14 @@ class SharedFirstLayer(TorchFunctionMode):
     Args:
         parameters: the blocks of w.
         batch: what the loss is evaluated on, or a list of such; for ``Batches`` nothing is noted.
-        compared: at how many points of a line the gradient is taken to be handed to ``comparable``; it is whole if 0.
+        compared: at how many points of a line the gradient is handed to ``comparable``: ``landscape.span``; whole if 0.
     """
 
     def __init__(self, parameters: Sequence[Tensor], batch: Batch, *, compared: int = 0) -> None:
         super().__init__()
         self._compared = compared
         self._running = False
+        self._gradient0: Blocks = []
         self._parameters = parameters
         self._block = {id(p): k for k, p in enumerate(parameters)}
         inputs = () if isinstance(batch, Batches) else tensors_of(batch)
@@ -157,31 +112,19 @@ class SharedFirstLayer(TorchFunctionMode):
         return self if self._layers else nullcontext()
 
     def confirm(self, gradient0: Blocks) -> None:
-        """Say, before the first point, what the gradient at w is.
-
-        Where a weight's is not the one that its layer made, the loss reads the weight in another way too, feeds the
-        layer twice or changes its gradient in a hook, and it is made whole at all points.
-        """
+        """Say, before the first point, what the gradient at w is that others are compared with."""
+        self._gradient0 = gradient0
         for layer in self._layers:
-            whole, layer.whole = layer.whole, None
-            if whole is None or whole._version or not gradient0[self._block[id(layer.weight)]].is_set_to(whole):
-                layer.gradient0 = None
+            if layer.span is not None:
+                layer.span.confirm(gradient0[self._block[id(layer.weight)]])
 
-    def comparable(self, gradient: Blocks, gradient0: Blocks) -> tuple[Blocks, Blocks]:
-        """The gradient of the last evaluation and that at w, in blocks of equal norms, distances and inner products.
-
-        Those of a weight whose gradient lies in the span of a few inputs are its coordinates there.
-        """
-        a, b = list(gradient), list(gradient0)
+    def comparable(self, gradient: Blocks) -> tuple[Blocks, Blocks]:
+        """The gradient of the last evaluation and that at w, in blocks of equal norms, distances and inner products."""
+        a, b = list(gradient), list(self._gradient0)
         for layer in self._layers:
-            if layer.signal is None or layer.stand_in is None or layer.gradient0 is None:
-                continue
-            k = self._block[id(layer.weight)]
-            if a[k].is_set_to(layer.stand_in):
-                a[k], b[k] = layer.gradient(layer.signal), layer.gradient0
-            else:  # here the loss reads the weight in another way too; that part was added to the zeros handed out
-                a[k] = torch.addmm(a[k], layer.signal.t(), layer.inputs)
-            layer.signal = layer.stand_in = None
+            if layer.span is not None:
+                k = self._block[id(layer.weight)]
+                a[k], b[k] = layer.span.pair(a[k], b[k])
         return a, b
 
     def move(self, start: Sequence[Tensor], direction: Sequence[Tensor], step: float) -> None:
@@ -252,27 +195,16 @@ class SharedFirstLayer(TorchFunctionMode):
         if not torch.is_grad_enabled():
             return torch.add(start, layer.slopes[-1], alpha=-self._steps[-1])
         output = partial(torch.add, start, layer.slopes[-1], alpha=-self._steps[-1])
-        combined: Tensor = _Linear.apply(weight, bias, input, output, partial(self._deferred, layer))  # type: ignore[no-untyped-call]
-        return combined
+        return self._mapped(layer, output, whole if layer.span is None else layer.span.at_point)
 
-    def _deferred(self, layer: _Layer, signal: Tensor, rows: Tensor) -> Tensor:
-        """Zeros in the place of a weight's gradient, which ``comparable`` makes of this signal; or the gradient.
+    def _mapped(self, layer: _Layer, output: Callable[[], Tensor], weigh: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The layer's output; ``weigh`` gives its weight's gradient, unless the loss takes it for itself."""
 
-        That where the loss takes a gradient of its own, at the layer's second use, and under a hook of the user's,
-        which would see the zeros.
-        """
-        if layer.gradient0 is None or layer.signal is not None or self._running or layer.weight._backward_hooks:
-            return signal.t() @ rows
-        layer.signal = signal.clone()  # somebody else's backward may yet write into it
-        layer.stand_in = signal.new_zeros(()).expand_as(layer.weight)
-        return layer.stand_in
+        def gradient(signal: Tensor, rows: Tensor) -> Tensor:
+            return (whole if self._running else weigh)(signal, rows)
 
-    def _whole(self, layer: _Layer, signal: Tensor, rows: Tensor) -> Tensor:
-        """The weight's gradient at w by this layer, noted unless the loss takes it for itself."""
-        gradient = signal.t() @ rows
-        if not self._running:
-            layer.whole, layer.gradient0 = gradient, layer.gradient(signal)
-        return gradient
+        mapped: Tensor = LinearMap.apply(layer.weight, layer.bias, layer.x, output, gradient)  # type: ignore[no-untyped-call]
+        return mapped
 
     def _noted(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The map at w, kept if its products can be shared."""
@@ -283,21 +215,17 @@ class SharedFirstLayer(TorchFunctionMode):
             return F.linear(input, weight, bias)
         self._held += size
         self._weights.add(id(weight))
-        compressed = torch.is_grad_enabled() and self._is_compressible(input, weight)
-        with torch.no_grad() if compressed else nullcontext():
+        if torch.is_grad_enabled() and saves(input, len(weight), self._compared):
+            with torch.no_grad():
+                base = F.linear(input, weight, bias)
+            span = WithinSpan(weight, input)
+            layer = _Layer(weight, bias, input, input._version, base, span=span)
+            y = self._mapped(layer, base.clone, span.at_w)  # a copy: what comes next may write into what it is given
+        else:
             y = F.linear(input, weight, bias)
-        # A copy for either: what comes next may write into what it is given.
-        layer = _Layer(weight, bias, input, input._version, y if compressed else y.detach().clone())
+            layer = _Layer(weight, bias, input, input._version, y.detach().clone())
         self._layers.append(layer)
-        if compressed:
-            return _Linear.apply(weight, bias, input, layer.base.clone, partial(self._whole, layer))  # type: ignore[no-any-return, no-untyped-call]
         return y
-
-    def _is_compressible(self, x: Tensor, weight: Tensor) -> bool:
-        """Whether gradients in the span of the inputs save more than finding its coordinates takes (by LAPACK)."""
-        m, inner, out = x.shape[:-1].numel(), x.shape[-1], len(weight)
-        saved = self._compared * out * (inner - m)
-        return x.device.type == "cpu" and saved >= 4 * inner * m
 
     def _known(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> _Layer | None:
         return next((layer for layer in self._layers if layer.is_call(input, weight, bias)), None)

@@ -201,6 +201,8 @@ class CurvatureOperator:
 
     def product(self, v: Blocks | Tensor) -> Blocks:
         """H v in blocks; v in blocks or flat."""
+        if isinstance(v, Tensor) and len(self._batches) > 1:  # once for all; and no graph keeps its gradient joined
+            v = self.parameters.blocks(v)
         return self._mean(iter(self._graphs) if self.kept else self._made(), lambda graph: graph.product(v))
 
     def __call__(self, v: Tensor) -> Tensor:

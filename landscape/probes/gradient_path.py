@@ -212,7 +212,7 @@ def _sweep(
         loss, h = objective.value_and_gradient(batch, first.at([v], [eta]))
         if scale is not None:
             h = [d * x for d, x in zip(scale, h, strict=True)]
-        h, blocks = first.comparable(h, scaled)
+        h, blocks = first.comparable(h)
         if reference is None or any(x is not y for x, y in zip(blocks, reference.blocks, strict=True)):
             reference = Reference(blocks)
         size, distance_k, product = reference.compared(h)
