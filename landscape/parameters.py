@@ -152,10 +152,11 @@ class Reference:
         small = [k for k, block in enumerate(blocks) if block.numel() <= SMALL and block.dtype is kinds[0]]
         self._small = small if len(small) > 1 else []
         self._large = [k for k in range(len(blocks)) if k not in set(self._small)]
-        self._joined = [self._join(blocks)] if self._small else []
+        self._parts = [_numbers(part) for part in self._joined(blocks)]
 
-    def _join(self, blocks: Sequence[Tensor]) -> Tensor:
-        return flat([blocks[k] for k in self._small])
+    def _joined(self, blocks: Sequence[Tensor]) -> list[Tensor]:
+        small = [flat([blocks[k] for k in self._small])] if self._small else []
+        return [blocks[k] for k in self._large] + small
 
     def compared(self, others: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """||a||, ||a - b|| and <a, b> of others a and this b, without synchronising; see ``norm`` and ``dot``.
@@ -164,13 +165,10 @@ class Reference:
         parameters.
         """
         norms, distances, products = [], [], []
-        joined = [self._join(others)] if self._small else []
-        ours = [*(self.blocks[k] for k in self._large), *self._joined]
-        for x, y in zip([*(others[k] for k in self._large), *joined], ours, strict=True):
-            if x.is_complex():  # two real numbers each
-                x, y = torch.view_as_real(x.resolve_conj()), torch.view_as_real(y.resolve_conj())
-            wide = _wide(x.dtype)
-            x, y = x.reshape(-1).to(wide), y.reshape(-1).to(wide)
+        for part, y in zip(self._joined(others), self._parts, strict=True):
+            x, wide = _numbers(part), _wide(y.dtype)
+            if y.dtype is not wide:
+                x, y = x.to(wide), y.to(wide)
             norms.append(torch.linalg.vector_norm(x))
             distances.append(torch.linalg.vector_norm(x - y))
             products.append(torch.dot(x, y))
@@ -179,6 +177,11 @@ class Reference:
             torch.linalg.vector_norm(torch.stack(distances)),
             torch.stack(products).sum(),
         )
+
+
+def _numbers(block: Tensor) -> Tensor:
+    """A block's real numbers, in one row; two for each complex one."""
+    return (torch.view_as_real(block.resolve_conj()) if block.is_complex() else block).reshape(-1)
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

@@ -204,7 +204,7 @@ def _sweep(
     scaled = g if scale is None else [d * x for d, x in zip(scale, g, strict=True)]
     moved = v if scale is None else [x / d.clamp_min(1e-30) for d, x in zip(scale, v, strict=True)]
     norm0, norm_v = norm(scaled), norm(moved)
-    losses, distances, cosines, norms = [], [], [], []
+    losses, distances, products, norms = [], [], [], []
     reference: Reference | None = None
     first.confirm(scaled)
     for eta in sizes:
@@ -217,7 +217,7 @@ def _sweep(
             reference = Reference(blocks)
         size, distance_k, product = reference.compared(h)
         distances.append(distance_k)
-        cosines.append(product / (size * norm0))
+        products.append(product)
         losses.append(loss)
         norms.append(size)
         del h  # else two gradients live through the next pass
@@ -229,7 +229,8 @@ def _sweep(
     top, low = loss_k.max(), loss_k.min()
     best = smoothness.max(dim=0)
     unit = max(torch.finfo(p.dtype).eps for p in objective.parameters.tensors)
-    floor = ROUNDING_UNITS * unit * torch.maximum(torch.stack(norms), norm0)
+    sizes_k = torch.stack(norms)
+    floor = ROUNDING_UNITS * unit * torch.maximum(sizes_k, norm0)
     length = norm(start)
     return GradientPath(
         step_sizes=steps,
@@ -238,7 +239,7 @@ def _sweep(
         gradient_norm=norm0,
         direction_norm=norm_v,
         gradient_distance=distance,
-        cosine=torch.stack(cosines).clamp(-1.0, 1.0),  # rounding alone takes it out of there
+        cosine=(torch.stack(products) / (sizes_k * norm0)).clamp(-1.0, 1.0),  # rounding alone takes it out of there
         smoothness=smoothness,
         effective_smoothness=best.values,
         effective_smoothness_index=best.indices,
