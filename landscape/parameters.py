@@ -19,8 +19,8 @@ from landscape.preserve import refuse_script
 Selection = str | Callable[[str], bool] | None
 Blocks = list[Tensor]
 
-#: Blocks of so many numbers are summed together: by themselves they would cost a call each, not their sums.
-SMALL = 2**15
+#: Blocks of so many numbers together are summed as one: each by itself costs four calls, too many for a small one.
+GROUP = 2**17
 _REFUSED = {
     "FullyShardedDataParallel": "its parameters are shards",
     "FSDPModule": "its parameters are shards",
@@ -140,7 +140,7 @@ def flat(blocks: Sequence[Tensor]) -> Tensor:
 
 
 class Reference:
-    """A vector that others are compared with, block by block; its small blocks are joined once.
+    """A vector that others are compared with: its blocks, joined to groups once.
 
     Args:
         blocks: of the vector.
@@ -148,20 +148,25 @@ class Reference:
 
     def __init__(self, blocks: Sequence[Tensor]) -> None:
         self.blocks = blocks
-        kinds = [block.dtype for block in blocks if block.numel() <= SMALL]
-        small = [k for k, block in enumerate(blocks) if block.numel() <= SMALL and block.dtype is kinds[0]]
-        self._small = small if len(small) > 1 else []
-        self._large = [k for k in range(len(blocks)) if k not in set(self._small)]
+        self._groups: list[list[int]] = []
+        total = 0
+        for k, block in enumerate(blocks):
+            total += block.numel()
+            if k and total <= GROUP and block.dtype is blocks[k - 1].dtype:
+                self._groups[-1].append(k)
+            else:
+                self._groups.append([k])
+                total = block.numel()
         self._parts = [_numbers(part) for part in self._joined(blocks)]
 
-    def _joined(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        small = [flat([blocks[k] for k in self._small])] if self._small else []
-        return [blocks[k] for k in self._large] + small
+    def _joined(self, blocks: Sequence[Tensor]) -> Iterator[Tensor]:
+        for group in self._groups:
+            yield blocks[group[0]] if len(group) == 1 else flat([blocks[k] for k in group])
 
     def compared(self, others: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """||a||, ||a - b|| and <a, b> of others a and this b, without synchronising; see ``norm`` and ``dot``.
 
-        One large block's difference is alive at a time. Not in place: autograd may hand the same tensor out for two
+        One group's difference is alive at a time. Not in place: autograd may hand the same tensor out for two
         parameters.
         """
         norms, distances, products = [], [], []
