@@ -19,8 +19,6 @@ from landscape.preserve import refuse_script
 Selection = str | Callable[[str], bool] | None
 Blocks = list[Tensor]
 
-#: Blocks of so many numbers together are summed as one: each by itself costs four calls, too many for a small one.
-GROUP = 2**17
 _REFUSED = {
     "FullyShardedDataParallel": "its parameters are shards",
     "FSDPModule": "its parameters are shards",
@@ -139,54 +137,25 @@ def flat(blocks: Sequence[Tensor]) -> Tensor:
     return torch.cat([block.reshape(-1) for block in blocks])
 
 
-class Reference:
-    """A vector that others are compared with: its blocks, joined to groups once.
+def compared(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """||a||, ||a - b|| and <a, b> over all blocks, in one walk and without synchronising; see ``norm`` and ``dot``.
 
-    Args:
-        blocks: of the vector.
+    One block's difference is alive at a time. Not in place: autograd may hand the same tensor out for two parameters.
     """
-
-    def __init__(self, blocks: Sequence[Tensor]) -> None:
-        self.blocks = blocks
-        self._groups: list[list[int]] = []
-        total = 0
-        for k, block in enumerate(blocks):
-            total += block.numel()
-            if k and total <= GROUP and block.dtype is blocks[k - 1].dtype:
-                self._groups[-1].append(k)
-            else:
-                self._groups.append([k])
-                total = block.numel()
-        self._parts = [_numbers(part) for part in self._joined(blocks)]
-
-    def _joined(self, blocks: Sequence[Tensor]) -> Iterator[Tensor]:
-        for group in self._groups:
-            yield blocks[group[0]] if len(group) == 1 else flat([blocks[k] for k in group])
-
-    def compared(self, others: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """||a||, ||a - b|| and <a, b> of others a and this b, without synchronising; see ``norm`` and ``dot``.
-
-        One group's difference is alive at a time. Not in place: autograd may hand the same tensor out for two
-        parameters.
-        """
-        norms, distances, products = [], [], []
-        for part, y in zip(self._joined(others), self._parts, strict=True):
-            x, wide = _numbers(part), _wide(y.dtype)
-            if y.dtype is not wide:
-                x, y = x.to(wide), y.to(wide)
-            norms.append(torch.linalg.vector_norm(x))
-            distances.append(torch.linalg.vector_norm(x - y))
-            products.append(torch.dot(x, y))
-        return (
-            torch.linalg.vector_norm(torch.stack(norms)),
-            torch.linalg.vector_norm(torch.stack(distances)),
-            torch.stack(products).sum(),
-        )
-
-
-def _numbers(block: Tensor) -> Tensor:
-    """A block's real numbers, in one row; two for each complex one."""
-    return (torch.view_as_real(block.resolve_conj()) if block.is_complex() else block).reshape(-1)
+    norms, distances, products = [], [], []
+    for x, y in zip(a, b, strict=True):
+        if x.is_complex():  # two real numbers each
+            x, y = torch.view_as_real(x.resolve_conj()), torch.view_as_real(y.resolve_conj())
+        wide = _wide(x.dtype)
+        x, y = x.reshape(-1).to(wide), y.reshape(-1).to(wide)
+        norms.append(torch.linalg.vector_norm(x))
+        distances.append(torch.linalg.vector_norm(x - y))
+        products.append(torch.dot(x, y))
+    return (
+        torch.linalg.vector_norm(torch.stack(norms)),
+        torch.linalg.vector_norm(torch.stack(distances)),
+        torch.stack(products).sum(),
+    )
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

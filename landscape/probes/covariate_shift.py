@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from landscape.errors import ProbeError, UsageError, nearest
 from landscape.layers import Layer, is_weight, own_parameters, trace_layers
 from landscape.objective import Batch, LossFunction, Objective
-from landscape.parameters import Blocks, Reference, Selection, matches, modules_of, norm
+from landscape.parameters import Blocks, Selection, compared, matches, modules_of, norm
 from landscape.preserve import preserved, unwrapped
 from landscape.probes.base import Measurement, Moment
 from landscape.stepping import next_parameters
@@ -178,9 +178,8 @@ def select_layers(found: Sequence[Layer], names: Sequence[str] | None, parameter
 def _row(G: Blocks, moved: Blocks, control: Blocks, step: Blocks) -> dict[str, Tensor]:
     """The numbers of one layer."""
     size = norm(G)
-    reference = Reference(G)
-    moved_size, distance, product = reference.compared(moved)
-    control_size, control_distance, control_product = reference.compared(control)
+    moved_size, distance, product = compared(moved, G)
+    control_size, control_distance, control_product = compared(control, G)
     length = norm(step) if step else torch.zeros_like(size)
     return {
         "distance": distance,

@@ -20,8 +20,8 @@ from landscape.objective import Batch, LossFunction, Objective
 from landscape.parameters import (
     Blocks,
     Parameters,
-    Reference,
     Selection,
+    compared,
     dot,
     filter_normalized,
     filter_norms,
@@ -205,17 +205,13 @@ def _sweep(
     moved = v if scale is None else [x / d.clamp_min(1e-30) for d, x in zip(scale, v, strict=True)]
     norm0, norm_v = norm(scaled), norm(moved)
     losses, distances, products, norms = [], [], [], []
-    reference: Reference | None = None
     first.confirm(scaled)
     for eta in sizes:
         objective.parameters.move(start, v, eta)
         loss, h = objective.value_and_gradient(batch, first.at([v], [eta]))
         if scale is not None:
             h = [d * x for d, x in zip(scale, h, strict=True)]
-        h, blocks = first.comparable(h)
-        if reference is None or any(x is not y for x, y in zip(blocks, reference.blocks, strict=True)):
-            reference = Reference(blocks)
-        size, distance_k, product = reference.compared(h)
+        size, distance_k, product = compared(*first.comparable(h))
         distances.append(distance_k)
         products.append(product)
         losses.append(loss)
