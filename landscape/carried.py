@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape.modulestate import TORCHS
 from landscape.randomness import OwnGenerator, draws
 from landscape.referred import referred
 
-_PLAIN = (bool, int, float, str, Tensor)
+_PLAIN = (bool, int, float, str)
 _NESTS = (list, tuple, dict)
-_TORCHS = frozenset(vars(nn.Module()))
 
 
 class Carried:
@@ -50,12 +50,12 @@ class Carried:
         """What can be kept, by the number of its module and its name."""
         found: dict[str, Any] = {}
         for number, (module, whole) in enumerate(zip(self._modules, self._whole, strict=True)):
-            own = {name: value for name, value in vars(module).items() if name not in _TORCHS and _can_be_kept(value)}
-            apart = None if whole else module._non_persistent_buffers_set
-            own |= {n: b for n, b in module._buffers.items() if b is not None and (apart is None or n in apart)}
+            own = {name: value for name, value in vars(module).items() if name not in TORCHS}
+            apart = module._buffers if whole else module._non_persistent_buffers_set
+            own |= {name: buffer for name, buffer in module._buffers.items() if name in apart}
             if whole:
-                own |= {name: p for name, p in module._parameters.items() if p is not None}
-            found |= {f"{number}.{name}": value for name, value in own.items()}
+                own |= {name: p.data for name, p in module._parameters.items() if p is not None}
+            found |= {f"{number}.{name}": value for name, value in own.items() if _can_be_kept(value)}
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,25 +71,36 @@ class Carried:
             number, _, name = key.partition(".")
             module = self._modules[int(number)]
             now = module._buffers.get(name, module._parameters.get(name, vars(module).get(name)))
-            if isinstance(now, Tensor) and isinstance(value, Tensor) and now.shape == value.shape:
-                now.data.copy_(value)
-            elif isinstance(now, list) and isinstance(value, list):  # in place: somebody else may hold it too
-                now[:] = value
-            elif isinstance(now, dict) and isinstance(value, dict):
-                now.clear()
-                now.update(value)
-            else:
-                setattr(module, name, value.to(self._device) if isinstance(value, Tensor) else value)
+            new = self._put(now, value)
+            if new is not now:
+                setattr(module, name, new)
         for generator, kept in zip(self._generators, state["generators"], strict=True):
             own = OwnGenerator(generator)
             own.state = _unpacked(kept)
             own.restore()
+
+    def _put(self, now: Any, value: Any) -> Any:
+        """The value, in what holds it now where that can hold it: others may hold the same tensor or list."""
+        if isinstance(now, Tensor) and isinstance(value, Tensor) and now.shape == value.shape:
+            now.data.copy_(value)
+            return now
+        if isinstance(now, list) and isinstance(value, list):
+            now[:] = [self._put(*pair) for pair in zip(now, value, strict=False)] + value[len(now) :]
+            return now
+        if isinstance(now, dict) and isinstance(value, dict):
+            new = {key: self._put(now.get(key), part) for key, part in value.items()}
+            now.clear()
+            now.update(new)
+            return now
+        return value.to(self._device) if isinstance(value, Tensor) else value
 
 
 def _can_be_kept(value: Any) -> bool:
     if type(value) in _NESTS:
         parts = [*value, *value.values()] if isinstance(value, dict) else value
         return all(_can_be_kept(part) for part in parts)
+    if type(value) is Tensor:  # a parameter has its own place; others can't be compared
+        return value.layout is torch.strided and not (value.is_nested or value.is_meta)
     return value is None or type(value) in _PLAIN
 
 
@@ -97,7 +108,7 @@ def _same(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, Tensor):
-        return a.shape == b.shape and a.dtype is b.dtype and torch.equal(a, b)
+        return a.shape == b.shape and a.dtype is b.dtype and a.device == b.device and torch.equal(a, b)
     if isinstance(a, dict):
         return list(a) == list(b) and all(_same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):

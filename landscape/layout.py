@@ -1,9 +1,8 @@
 """Images with their channels last, where a narrow convolutional network is evaluated faster so.
 
-On a CPU oneDNN's convolutions of up to 128 channels and torch's pooling are 1.2 to 10 times as fast on them. The
-numbers are the same up to rounding, except in layers that average over a batch's pixels: torch's batch and group
-normalization lose digits of float32 in this layout (measured: gradients off by 1e-3). Networks with a normalization
-that does are left alone.
+On a CPU oneDNN's convolutions of few channels and torch's pooling are faster on them (benchmarks/slices.py). They give
+the same up to rounding, except layers that average over a batch's pixels: torch's batch and group normalization
+lose digits of float32 in this layout. Networks with a normalization that does are left alone.
 """
 
 from __future__ import annotations

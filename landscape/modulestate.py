@@ -16,8 +16,8 @@ from landscape.randomness import OwnGenerator, draws
 
 # Kept by torch itself; a snapshot restores what they hold, not the containers.
 _CONTAINERS = frozenset({"_parameters", "_buffers", "_modules"})
-# Names that every module has: its hooks.
-_TORCHS = frozenset(vars(nn.Module()))
+#: Names that every module has: its hooks.
+TORCHS = frozenset(vars(nn.Module()))
 _MUTABLE = (list, dict, set, deque)
 
 
@@ -70,7 +70,7 @@ class ModuleState:
         held = [value for value in self.plain.values() if isinstance(value, Tensor)]
         kept = [value for value in self.buffers.values() if value is not None] + held
         self.values = [(tensor, tensor.shape, _each_once(tensor.detach()).clone()) for tensor in kept]
-        own = [value for key, value in self.plain.items() if key not in _TORCHS]
+        own = [value for key, value in self.plain.items() if key not in TORCHS]
         self.generators = [OwnGenerator(value) for value in own if draws(value)]
         self.containers = [_Contents(one) for value in own for one in _containers(value)]
         self.extra: Any = None

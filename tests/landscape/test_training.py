@@ -76,7 +76,9 @@ class Wandering(nn.Module):
         super().__init__()
         self.register_buffer("centre", torch.zeros(10))
         self.register_buffer("passing", torch.zeros(10), persistent=False)
-        self.calls, self.history, self.last = 0, [], None
+        self.register_buffer("sparse", torch.eye(10).to_sparse())  # can't be compared: not kept
+        self.scale = nn.Parameter(torch.full((10,), 0.9))
+        self.calls, self.history, self.last, self.held, self.scales = 0, [], None, [self.centre], [self.scale]
         self.torch, self.numpy, self.python = torch.Generator(), np.random.default_rng(1), random.Random(1)
         self.mersenne = np.random.RandomState(1)
 
@@ -85,11 +87,13 @@ class Wandering(nn.Module):
             self.calls += 1
             self.history.append(self.calls % 3)
             with torch.no_grad():
-                self.centre.lerp_(logits.mean(0), 0.5)
+                self.held[0].lerp_(logits.mean(0), 0.5)
+                self.scales[0].mul_(0.99)
                 self.passing.lerp_(self.centre, 0.5)
                 self.last = self.passing.clone()
         noise = torch.randn(10, generator=self.torch) * (1 + self.python.random() + self.mersenne.rand())
         shift = self.centre + self.passing + (0 if self.last is None else self.last) + sum(self.history) / 100
+        logits = logits * self.scale.detach()
         return nn.functional.cross_entropy(logits * (1 + self.numpy.random()) - shift + noise / 10, labels)
 
 
